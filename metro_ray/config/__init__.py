@@ -1,0 +1,1 @@
+"""Settings of a run. Imports neither torch nor ray."""
