@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both set up their environment first.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-hand test check test-slow goldens clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: $(STAMP) ## make the environment in .venv with the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, this is " + sys.version.split()[0] + "; name another with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	@touch $(STAMP)
+
+demo: install ## synthetic people, training on a local Ray cluster, evaluation, gallery (runs/demo)
+	$(BIN)/python jobs/train_body.py --preset demo --run.output_dir $(DEMO)
+
+demo-hand: install ## the same for hands (runs/demo-hand)
+	$(BIN)/python jobs/train_hand.py --preset demo_hand --run.output_dir $(DEMO)-hand
+
+test: install ## all fast tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+check: install ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test-slow: install ## the tests that `make test` leaves out
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+goldens: install ## METRO's own numbers; GOLDENS=DIR takes another set
+	$(BIN)/python -m pytest tests/goldens $(if $(GOLDENS),--goldens $(GOLDENS))
+
+clean: ## remove the environment and caches, keep runs
+	rm -rf $(VENV) .ruff_cache .hypothesis .import_linter_cache
