@@ -1,0 +1,301 @@
+"""Data sets in METRO's TSV layout: a YAML that names image, label, size and linelist files.
+
+Plain:      img, label, hw, linelist name one file each (hw and linelist may be left out).
+Composite:  `composite: true`; img, label and hw are lists of files (or the name of a text file with one file a line), and the
+            linelist's rows are `source<TAB>row`; the data set is the linelist in its order.
+
+Names are looked up in the current folder first and beside the YAML second. That is METRO's rule; because it lets a stray
+file in the current folder win silently, a warning names both files when both exist.
+A linelist may skip, reorder and repeat rows, and count them from the end with negative numbers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from metro_ray.data.row_text import (
+    decode_image_column,
+    decode_key,
+    decode_label_column,
+    decode_size_column,
+    read_columns,
+    read_linelist,
+)
+from metro_ray.data.tsv import TsvFile
+from metro_ray.errors import DataError
+
+if TYPE_CHECKING:
+    from metro_ray.bodies.spec import MeshSpec
+
+_LOG = logging.getLogger(__name__)
+
+
+class Row(NamedTuple):
+    """One row as it is stored, decoded no further than bytes and JSON."""
+
+    key: str
+    image_bytes: bytes
+    """The encoded image (JPEG or PNG)."""
+    label: dict[str, Any]
+    """Record 0 of the label list; see `labels.py` for its fields."""
+    hw: tuple[int, int] | None
+    """Height and width that the hw file claims, in pixels; never used for geometry."""
+    source: int
+    """Which file of a composite data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files of one source; keys come from the hw file where there is one."""
+
+    img: TsvFile
+    label: TsvFile
+    hw: TsvFile | None
+
+    def all(self) -> list[TsvFile]:
+        return [file for file in (self.img, self.label, self.hw) if file is not None]
+
+
+class TsvDataset:
+    """Rows of a data set YAML by number. Pickles as paths; safe to read from many threads."""
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[_Files],
+        sources: Int[np.ndarray, "rows"],
+        rows: Int[np.ndarray, "rows"],
+    ) -> None:
+        self.name = name
+        self._files = list(files)
+        self._sources = sources
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_sources(self) -> int:
+        """Number of files that a composite data set is made of; 1 for a plain one."""
+        return len(self._files)
+
+    def key(self, row_id: int) -> str:
+        """Key of a row: column 0 of its hw row, else of its label row."""
+        files, row = self._locate(row_id)
+        file = files.label if files.hw is None else files.hw
+        return decode_key(file.read_row(row)[0], file, row)
+
+    def row(self, row_id: int) -> Row:
+        """Read one row.
+
+        Raises:
+            DataError: the row does not exist or its text is broken; names file, row and key.
+        """
+        files, row = self._locate(row_id)
+        label_columns = read_columns(files.label, row, "key<TAB>JSON list of records")
+        key, hw = decode_key(label_columns[0], files.label, row), None
+        if files.hw is not None:
+            hw_columns = read_columns(files.hw, row, "key<TAB>size")
+            key = decode_key(hw_columns[0], files.hw, row)
+            hw = decode_size_column(hw_columns[1], files.hw, row, key)
+        image_column = files.img.read_row(row)[-1]
+        return Row(
+            key=key,
+            image_bytes=decode_image_column(image_column, files.img, row, key),
+            label=decode_label_column(label_columns[1], files.label, row, key),
+            hw=hw,
+            source=int(self._sources[row_id]),
+        )
+
+    def source(self, row_id: int) -> int:
+        """Which file of a composite data set a row comes from."""
+        self._locate(row_id)
+        return int(self._sources[row_id])
+
+    def describe(self) -> str:
+        """One line for the log: name, rows, files."""
+        images = ", ".join(str(files.img.path) for files in self._files)
+        return f"{self.name}: {len(self)} rows of {images}"
+
+    def _locate(self, row_id: int) -> tuple[_Files, int]:
+        if not 0 <= row_id < len(self):
+            raise DataError(
+                f"{self.name}: row {row_id} does not exist, the data set has {len(self)} rows"
+            )
+        return self._files[self._sources[row_id]], int(self._rows[row_id])
+
+
+def open_dataset(
+    yaml_path: str | Path, spec: MeshSpec | None = None, *, root: str | Path | None = None
+) -> TsvDataset:
+    """Open a data set YAML; every file and index is checked before the first row is read.
+
+    Args:
+        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored).
+        spec: what the rows should describe; body rows for a hand spec are refused here and not row by row.
+        root: folder in which a relative `yaml_path` is looked up when it does not exist as given.
+
+    Raises:
+        DataError: a missing file, key or index, or a linelist that names rows that do not exist.
+    """
+    path = Path(yaml_path)
+    if not path.is_file() and root is not None and (Path(root) / path).is_file():
+        path = Path(root) / path
+    if not path.is_file():
+        tried = "" if root is None else f" (also looked in {Path(root).absolute()})"
+        raise DataError(f"data set {yaml_path} does not exist{tried}")
+    config = _load_yaml(path)
+    dataset = (
+        _open_composite(path, config) if config.get("composite") else _open_plain(path, config)
+    )
+    if spec is not None and len(dataset):
+        _check_kind(dataset, spec)
+    return dataset
+
+
+def _check_kind(dataset: TsvDataset, spec: MeshSpec) -> None:
+    label = dataset.row(0).label
+    joints = np.shape(label.get("2d_joints", ()))
+    if len(joints) >= 2 and joints[-2] != len(spec.label_joints):
+        raise DataError(
+            f"{dataset.name}: its rows have {joints[-2]} joints, but {spec.kind} rows have "
+            f"{len(spec.label_joints)}; is this the right data set for {spec.name}?"
+        )
+
+
+def _load_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(config, dict):
+        raise DataError(
+            f"{path}: expected keys img, label, hw, linelist, got {type(config).__name__}"
+        )
+    return config
+
+
+def _open_plain(path: Path, config: Mapping[str, Any]) -> TsvDataset:
+    def file(key: str, required: bool) -> TsvFile | None:
+        name = _name(path, config, key, required)
+        return None if name is None else TsvFile(_find(name, path, key))
+
+    img, label, hw = file("img", True), file("label", True), file("hw", False)
+    assert img is not None
+    assert label is not None
+    files = _Files(img, label, hw)
+    linelist = _name(path, config, "linelist", required=False)
+    if linelist is None:
+        counts = {file.path.name: len(file) for file in files.all()}
+        if len(set(counts.values())) > 1:
+            raise DataError(
+                f"{path}: without a linelist all files must have equally many rows, got {counts}"
+            )
+        rows = np.arange(len(img))
+    else:
+        listed = read_linelist(_find(linelist, path, "linelist"), num_columns=1)
+        rows = _resolve(listed[:, 0], files, f"{linelist}, named in {path}")
+    return TsvDataset(str(path), [files], np.zeros(len(rows), np.int64), rows)
+
+
+def _open_composite(path: Path, config: Mapping[str, Any]) -> TsvDataset:
+    names = {key: _name_list(path, config, key) for key in ("img", "label", "hw")}
+    if len({len(listed) for listed in names.values()}) > 1:
+        counts = {key: len(listed) for key, listed in names.items()}
+        raise DataError(f"{path}: img, label and hw must list equally many files, got {counts}")
+    files = [
+        _Files(*(TsvFile(_find(name, path, key)) for key, name in zip(names, row, strict=True)))
+        for row in zip(*names.values(), strict=True)
+    ]
+    linelist = _name(path, config, "linelist", required=True)
+    assert linelist is not None
+    listed = read_linelist(_find(linelist, path, "linelist"), num_columns=2)
+    sources, rows = listed[:, 0].copy(), listed[:, 1].copy()
+    wrong = np.flatnonzero((sources < 0) | (sources >= len(files)))
+    if len(wrong):
+        raise DataError(
+            f"{linelist}, named in {path}: line {wrong[0] + 1} names source {sources[wrong[0]]}, "
+            f"expected 0 to {len(files) - 1}"
+        )
+    for source, group in enumerate(files):
+        mine = sources == source
+        rows[mine] = _resolve(rows[mine], group, f"{linelist}, named in {path} (source {source})")
+    return TsvDataset(str(path), files, sources, rows)
+
+
+def _name(path: Path, config: Mapping[str, Any], key: str, required: bool) -> str | None:
+    """The file that `key` names, or None for an optional key that is left out."""
+    name = config.get(key)
+    if name is None and not required:
+        return None
+    if not isinstance(name, str):
+        found = ", ".join(str(known) for known in config)
+        raise DataError(
+            f"{path}: key {key!r} must name a file, got {name!r}; the YAML has: {found}"
+        )
+    return name
+
+
+def _name_list(path: Path, config: Mapping[str, Any], key: str) -> list[str]:
+    """The files that a composite YAML lists under `key`, directly or in a text file."""
+    listed = config.get(key)
+    if isinstance(listed, str):
+        lines = _find(listed, path, key).read_text(encoding="utf-8").splitlines()
+        listed = [line.strip() for line in lines if line.strip()]
+    if (
+        not isinstance(listed, list)
+        or not listed
+        or not all(isinstance(name, str) for name in listed)
+    ):
+        raise DataError(
+            f"{path}: a composite data set needs a list of files under {key!r}, got {listed!r}"
+        )
+    return listed
+
+
+def _find(name: str, yaml_path: Path, key: str) -> Path:
+    """Look a file up in the current folder, then beside the YAML (METRO's order)."""
+    here, beside = Path(name).absolute(), (yaml_path.parent / name).absolute()
+    if here.is_file():
+        if beside.is_file() and not here.samefile(beside):
+            _LOG.warning(
+                "%s: %r names %s (current folder wins), although %s exists too",
+                yaml_path,
+                key,
+                here,
+                beside,
+            )
+        return here
+    if beside.is_file():
+        return beside
+    raise DataError(
+        f"{yaml_path}: file {name!r} of key {key!r} exists neither at {here} nor at {beside}"
+    )
+
+
+def _resolve(
+    listed: Int[np.ndarray, "rows"], files: _Files, linelist: str
+) -> Int[np.ndarray, "rows"]:
+    """Turn negative row numbers into positive ones and refuse those out of range."""
+    counts = [len(file) for file in files.all()]
+    shortest = min(counts)
+    if np.any(listed < 0) and len(set(counts)) > 1:
+        raise DataError(
+            f"{linelist}: negative row numbers need files of equally many rows, got {counts}"
+        )
+    wrong = np.flatnonzero((listed < -shortest) | (listed >= shortest))
+    if len(wrong):
+        raise DataError(
+            f"{linelist}: names row {listed[wrong[0]]}, but the files have {shortest} rows "
+            f"(-{shortest} to {shortest - 1} are possible)"
+        )
+    return np.where(listed < 0, listed + shortest, listed)
