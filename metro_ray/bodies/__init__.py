@@ -1,0 +1,1 @@
+"""What is reconstructed: mesh specs, joint sets and the body models behind one call."""
