@@ -1,8 +1,8 @@
 """The one seam between the training loop and whatever runs it.
 
-The loop learns its rank, its device, how to wrap the model and where to report from a `WorkerContext`, and
-knows nothing else about the world: `LocalWorker` runs it in this process, `cluster.worker.RayWorker` as
-one rank of a Ray cluster.
+The loop learns its rank, its device, how to wrap the model and where to report from a
+`WorkerContext`, and knows nothing else about the world: `LocalWorker` runs it in this process,
+`cluster.worker.RayWorker` as one rank of a Ray cluster.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def choose_device(device: str | torch.device) -> torch.device:
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ResourceError(
-            "run.device is cuda, but PyTorch sees no GPU here; install a CUDA build of torch and check "
-            "nvidia-smi, or use --run.device cpu (or auto)"
+            "run.device is cuda, but PyTorch sees no GPU here; install a CUDA build of torch and "
+            "check nvidia-smi, or use --run.device cpu (or auto)"
         )
     return chosen
 
@@ -124,8 +124,8 @@ def choose_device(device: str | torch.device) -> torch.device:
 def broadcast_buffers(model: nn.Module) -> None:
     """Give every rank the buffers of rank 0; does nothing where there is one rank. Collective.
 
-    BatchNorm statistics follow each rank's own batches while training, so ranks that evaluate with their
-    own would measure slightly different networks.
+    BatchNorm statistics follow each rank's own batches while training, so ranks that evaluate
+    with their own would measure slightly different networks.
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return

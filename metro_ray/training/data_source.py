@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class DataSource(Protocol):
-    """This rank's batches of a run."""
+    """What one rank trains and validates on."""
 
     @property
     def num_train_batches(self) -> int:
-        """Training batches of one epoch, the same on every rank; 0 where there is nothing to train on."""
+        """Training batches of one epoch, the same on every rank; 0 without a training set."""
         ...
 
     def train_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
@@ -22,9 +22,9 @@ class DataSource(Protocol):
         ...
 
     def eval_batches(self) -> Iterator[Batch]:
-        """Validation batches; every row once over all ranks. Empty where no validation set is given."""
+        """Validation batches, every row once over all ranks; none without a validation set."""
         ...
 
     def bad_rows(self) -> dict[str, Any]:
-        """Rows that were skipped, for the report: {"count": int, "rows": [{"key", "reason"}, ...]}."""
+        """Rows that were skipped: {"count": int, "rows": [{"key": str, "reason": str}, ...]}."""
         ...

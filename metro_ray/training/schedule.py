@@ -6,9 +6,9 @@ from __future__ import annotations
 def metro_epoch(step: int, steps_per_epoch: int) -> int:
     """METRO's epoch number of a step: the number of epochs that are complete *after* it.
 
-    Steps count from 1 and METRO divides them by the steps of an epoch, so the number goes up on the last
-    step of an epoch, not on the first of the next (`run_metro_bodymesh.py`, the training loop). METRO's log
-    lines carry this number.
+    Steps count from 1 and METRO divides them by the steps of an epoch, so the number goes up on the
+    last step of an epoch, not on the first of the next (`run_metro_bodymesh.py`, the training
+    loop). METRO's log lines carry this number.
 
     Args:
         step: Optimizer steps so far, this one included; the first is 1.
@@ -16,17 +16,17 @@ def metro_epoch(step: int, steps_per_epoch: int) -> int:
     """
     if step < 1 or steps_per_epoch < 1:
         raise ValueError(
-            f"step and steps_per_epoch count from 1, got step {step} and steps_per_epoch {steps_per_epoch}"
+            f"step and steps_per_epoch count from 1, got {step} and {steps_per_epoch}"
         )
     return step // steps_per_epoch
 
 
 def learning_rate(step: int, *, base_lr: float, epochs: int, steps_per_epoch: int) -> float:
-    """Learning rate of a step: `base_lr` times 0.1 for every half of the run that `metro_epoch` has left behind.
+    """Learning rate of a step: `base_lr`, a tenth of it in the second half of the run.
 
-    What follows from METRO's epoch number: the drop comes one step before the second half of the epochs begins;
-    the very last step of a run has `base_lr` * 0.01; an odd number of epochs drops at its upper half; a
-    run of one epoch drops only on its last step, by 100.
+    The halves are told apart by `metro_epoch`. So the drop comes one step before the second half
+    begins; the very last step of a run has `base_lr` * 0.01; an odd number of epochs drops at its
+    upper half; a run of one epoch drops only on its last step, by 100.
 
     Args:
         step: Optimizer steps so far, this one included; the first is 1.
