@@ -6,6 +6,7 @@ Names and orders are METRO's (`metro/modeling/data/config.py`); hands use FreiHA
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class JointSet:
 
 
 def _limb_bones(names: tuple[str, ...], *chains: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    pairs = [(a, b) for chain in chains for a, b in zip(chain, chain[1:])]
+    pairs = [(a, b) for chain in chains for a, b in pairwise(chain)]
     return tuple((names.index(a), names.index(b)) for a, b in pairs)
 
 
@@ -70,11 +71,8 @@ _J17_NAMES = (
     "Torso", "Neck", "Nose", "Head",
     "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist",
 )  # fmt: skip
-_J21_NAMES = ("Wrist",) + tuple(
-    f"{finger}_{part}"
-    for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky")
-    for part in range(1, 5)
-)
+_FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
+_J21_NAMES = ("Wrist", *(f"{finger}_{part}" for finger in _FINGERS for part in range(1, 5)))
 
 _LEGS_AND_ARMS = (
     ("R_Hip", "R_Knee", "R_Ankle"),
@@ -128,16 +126,13 @@ J21 = JointSet(
     names=_J21_NAMES,
     bones=_limb_bones(
         _J21_NAMES,
-        *(
-            ("Wrist", *(f"{finger}_{part}" for part in range(1, 5)))
-            for finger in ("Thumb", "Index", "Middle", "Ring", "Pinky")
-        ),
+        *(("Wrist", *(f"{finger}_{part}" for part in range(1, 5))) for finger in _FINGERS),
     ),
 )
 """Hands: wrist, then each finger from its base to its tip."""
 
 J24_TO_J14 = (*range(12), 12, 18)
-"""METRO compares J14 `Head` with J24 `Head`, not with `Top_of_Head` (QUIRKS 50)."""
+"""METRO compares J14 `Head` with J24 `Head`, not with `Top_of_Head`."""
 
 J17_TO_J14 = (3, 2, 1, 4, 5, 6, 16, 15, 14, 11, 12, 13, 8, 10)
 """Rows of the Human3.6M regressor in J14 order."""
