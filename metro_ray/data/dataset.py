@@ -1,17 +1,18 @@
 """Data sets in METRO's TSV layout: a YAML that names image, label, size and linelist files.
 
 Plain:      img, label, hw, linelist name one file each (hw and linelist may be left out).
-Composite:  `composite: true`; img, label and hw are lists of files (or the name of a text file with one file a line), and the
+Composite:  `composite: true`; img, label and hw are lists of files (or the name of a text file with
+one file a line), and the
             linelist's rows are `source<TAB>row`; the data set is the linelist in its order.
 
-Names are looked up in the current folder first and beside the YAML second. That is METRO's rule; because it lets a stray
-file in the current folder win silently, a warning names both files when both exist.
-A linelist may skip, reorder and repeat rows, and count them from the end with negative numbers.
+Names are looked up in the current folder first and beside the YAML second. That is METRO's rule;
+because it lets a stray file in the current folder win silently, a warning names both files when
+both exist. A linelist may skip, reorder and repeat rows, and count them from the end with negative
+numbers.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from metro_ray.data.dataset_yaml import file_name, file_names, find_file, load_yaml
 from metro_ray.data.row_text import (
     decode_image_column,
     decode_key,
@@ -33,8 +35,6 @@ from metro_ray.errors import DataError
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
-
-_LOG = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
@@ -70,8 +70,8 @@ class TsvDataset:
         self,
         name: str,
         files: Sequence[_Files],
-        sources: Int[np.ndarray, "rows"],
-        rows: Int[np.ndarray, "rows"],
+        sources: Int[np.ndarray, " rows"],
+        rows: Int[np.ndarray, " rows"],
     ) -> None:
         self.name = name
         self._files = list(files)
@@ -91,6 +91,13 @@ class TsvDataset:
         files, row = self._locate(row_id)
         file = files.label if files.hw is None else files.hw
         return decode_key(file.read_row(row)[0], file, row)
+
+    def key_or_number(self, row_id: int) -> str:
+        """Key of a row, or `row N` where not even the key can be read: for reports."""
+        try:
+            return self.key(row_id)
+        except DataError:
+            return f"row {row_id}"
 
     def row(self, row_id: int) -> Row:
         """Read one row.
@@ -139,7 +146,8 @@ def open_dataset(
 
     Args:
         yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored).
-        spec: what the rows should describe; body rows for a hand spec are refused here and not row by row.
+        spec: what the rows should describe; body rows for a hand spec are refused here and not row
+            by row.
         root: folder in which a relative `yaml_path` is looked up when it does not exist as given.
 
     Raises:
@@ -151,7 +159,7 @@ def open_dataset(
     if not path.is_file():
         tried = "" if root is None else f" (also looked in {Path(root).absolute()})"
         raise DataError(f"data set {yaml_path} does not exist{tried}")
-    config = _load_yaml(path)
+    config = load_yaml(path)
     dataset = (
         _open_composite(path, config) if config.get("composite") else _open_plain(path, config)
     )
@@ -170,30 +178,16 @@ def _check_kind(dataset: TsvDataset, spec: MeshSpec) -> None:
         )
 
 
-def _load_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a YAML file: {error}") from error
-    if not isinstance(config, dict):
-        raise DataError(
-            f"{path}: expected keys img, label, hw, linelist, got {type(config).__name__}"
-        )
-    return config
-
-
 def _open_plain(path: Path, config: Mapping[str, Any]) -> TsvDataset:
     def file(key: str, required: bool) -> TsvFile | None:
-        name = _name(path, config, key, required)
-        return None if name is None else TsvFile(_find(name, path, key))
+        name = file_name(path, config, key, required)
+        return None if name is None else TsvFile(find_file(name, path, key))
 
     img, label, hw = file("img", True), file("label", True), file("hw", False)
     assert img is not None
     assert label is not None
     files = _Files(img, label, hw)
-    linelist = _name(path, config, "linelist", required=False)
+    linelist = file_name(path, config, "linelist", required=False)
     if linelist is None:
         counts = {file.path.name: len(file) for file in files.all()}
         if len(set(counts.values())) > 1:
@@ -202,23 +196,23 @@ def _open_plain(path: Path, config: Mapping[str, Any]) -> TsvDataset:
             )
         rows = np.arange(len(img))
     else:
-        listed = read_linelist(_find(linelist, path, "linelist"), num_columns=1)
+        listed = read_linelist(find_file(linelist, path, "linelist"), num_columns=1)
         rows = _resolve(listed[:, 0], files, f"{linelist}, named in {path}")
     return TsvDataset(str(path), [files], np.zeros(len(rows), np.int64), rows)
 
 
 def _open_composite(path: Path, config: Mapping[str, Any]) -> TsvDataset:
-    names = {key: _name_list(path, config, key) for key in ("img", "label", "hw")}
+    names = {key: file_names(path, config, key) for key in ("img", "label", "hw")}
     if len({len(listed) for listed in names.values()}) > 1:
         counts = {key: len(listed) for key, listed in names.items()}
         raise DataError(f"{path}: img, label and hw must list equally many files, got {counts}")
     files = [
-        _Files(*(TsvFile(_find(name, path, key)) for key, name in zip(names, row, strict=True)))
+        _Files(*(TsvFile(find_file(name, path, key)) for key, name in zip(names, row, strict=True)))
         for row in zip(*names.values(), strict=True)
     ]
-    linelist = _name(path, config, "linelist", required=True)
+    linelist = file_name(path, config, "linelist", required=True)
     assert linelist is not None
-    listed = read_linelist(_find(linelist, path, "linelist"), num_columns=2)
+    listed = read_linelist(find_file(linelist, path, "linelist"), num_columns=2)
     sources, rows = listed[:, 0].copy(), listed[:, 1].copy()
     wrong = np.flatnonzero((sources < 0) | (sources >= len(files)))
     if len(wrong):
@@ -232,59 +226,9 @@ def _open_composite(path: Path, config: Mapping[str, Any]) -> TsvDataset:
     return TsvDataset(str(path), files, sources, rows)
 
 
-def _name(path: Path, config: Mapping[str, Any], key: str, required: bool) -> str | None:
-    """The file that `key` names, or None for an optional key that is left out."""
-    name = config.get(key)
-    if name is None and not required:
-        return None
-    if not isinstance(name, str):
-        found = ", ".join(str(known) for known in config)
-        raise DataError(
-            f"{path}: key {key!r} must name a file, got {name!r}; the YAML has: {found}"
-        )
-    return name
-
-
-def _name_list(path: Path, config: Mapping[str, Any], key: str) -> list[str]:
-    """The files that a composite YAML lists under `key`, directly or in a text file."""
-    listed = config.get(key)
-    if isinstance(listed, str):
-        lines = _find(listed, path, key).read_text(encoding="utf-8").splitlines()
-        listed = [line.strip() for line in lines if line.strip()]
-    if (
-        not isinstance(listed, list)
-        or not listed
-        or not all(isinstance(name, str) for name in listed)
-    ):
-        raise DataError(
-            f"{path}: a composite data set needs a list of files under {key!r}, got {listed!r}"
-        )
-    return listed
-
-
-def _find(name: str, yaml_path: Path, key: str) -> Path:
-    """Look a file up in the current folder, then beside the YAML (METRO's order)."""
-    here, beside = Path(name).absolute(), (yaml_path.parent / name).absolute()
-    if here.is_file():
-        if beside.is_file() and not here.samefile(beside):
-            _LOG.warning(
-                "%s: %r names %s (current folder wins), although %s exists too",
-                yaml_path,
-                key,
-                here,
-                beside,
-            )
-        return here
-    if beside.is_file():
-        return beside
-    raise DataError(
-        f"{yaml_path}: file {name!r} of key {key!r} exists neither at {here} nor at {beside}"
-    )
-
-
 def _resolve(
-    listed: Int[np.ndarray, "rows"], files: _Files, linelist: str
-) -> Int[np.ndarray, "rows"]:
+    listed: Int[np.ndarray, " rows"], files: _Files, linelist: str
+) -> Int[np.ndarray, " rows"]:
     """Turn negative row numbers into positive ones and refuse those out of range."""
     counts = [len(file) for file in files.all()]
     shortest = min(counts)

@@ -1,18 +1,20 @@
 """EpochPlan: which rows each rank reads in an epoch, and in which order.
 
-The order is a function of the seed and the epoch alone. Global batch k is rows [k W B, (k+1) W B) of that
-order for W ranks with batches of B; rank r takes the r-th slice of B. So the rows of a global batch do not depend
-on how many files, tasks or machines read them, and a run resumes in the middle of an epoch by skipping batches.
+The order is a function of the seed and the epoch alone. Global batch k is rows [k W B, (k+1) W B)
+of that order for W ranks with batches of B; rank r takes the r-th slice of B. So the rows of a
+global batch do not depend on how many files, tasks or machines read them, and a run resumes in the
+middle of an epoch by skipping batches.
 
-The last, incomplete global batch is split over the ranks as evenly as it goes, so no rank has a batch that
-is more than one row longer than another's, and every rank has the same number of batches (a rank with one batch less
-would leave the others waiting for its gradients). A rank that would get nothing takes a *filler*: a
-row of the same global batch which it reads but which does not count. Fillers are written as the complement
-of the row number (`~row`, negative); `load_row` marks their samples `valid = False`.
+The last, incomplete global batch is split over the ranks as evenly as it goes, so no rank has a
+batch that is more than one row longer than another's, and every rank has the same number of batches
+(a rank with one batch less would leave the others waiting for its gradients). A rank that would get
+nothing takes a *filler*: a row of the same global batch which it reads but which does not count.
+Fillers are written as the complement of the row number (`~row`, negative); `load_row` marks their
+samples `valid = False`.
 
-METRO differs: its sampler pads every epoch with repeated rows so that all ranks have equally many, and its
-iterations are floor(N / (B W)) x epochs over a loader that keeps the short last batch, so its passes drift against
-its epochs. Here an epoch is every row once.
+METRO differs: its sampler pads every epoch with repeated rows so that all ranks have equally many,
+and its iterations are floor(N / (B W)) x epochs over a loader that keeps the short last batch, so
+its passes drift against its epochs. Here an epoch is every row once.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class EpochPlan:
             raise DataError("the data set has no rows; check its linelist and index files")
         if self.batch_size < 1 or self.world_size < 1:
             raise DataError(
-                f"batch_size and world_size must be >= 1, got {self.batch_size} and {self.world_size}"
+                "batch_size and world_size must be >= 1, "
+                f"got {self.batch_size} and {self.world_size}"
             )
         if self.drop_tail and self.num_rows < self.global_batch_size:
             raise DataError(
@@ -66,13 +69,13 @@ class EpochPlan:
         full, tail = divmod(self.num_rows, self.global_batch_size)
         return full + (1 if tail and not self.drop_tail else 0)
 
-    def order(self) -> Int[np.ndarray, "num_rows"]:
+    def order(self) -> Int[np.ndarray, " num_rows"]:
         """All rows in the order of this epoch."""
         if not self.shuffle:
             return np.arange(self.num_rows)
         return np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
 
-    def rank_rows(self, rank: int, start_batch: int = 0) -> Int[np.ndarray, "rows"]:
+    def rank_rows(self, rank: int, start_batch: int = 0) -> Int[np.ndarray, " rows"]:
         """Rows of one rank from batch `start_batch` on; batch i is the i-th slice of `batch_size`.
 
         Only the last slice may be shorter. Negative entries are fillers (see the module's text).
@@ -94,12 +97,12 @@ class EpochPlan:
             return rows
         return np.concatenate([rows, self._tail(order[full * self.global_batch_size :], rank)])
 
-    def rank_batches(self, rank: int, start_batch: int = 0) -> list[Int[np.ndarray, "rows"]]:
+    def rank_batches(self, rank: int, start_batch: int = 0) -> list[Int[np.ndarray, " rows"]]:
         """`rank_rows` cut into its batches."""
         rows = self.rank_rows(rank, start_batch)
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
-    def _tail(self, tail: Int[np.ndarray, "tail"], rank: int) -> Int[np.ndarray, "rows"]:
+    def _tail(self, tail: Int[np.ndarray, " tail"], rank: int) -> Int[np.ndarray, " rows"]:
         share = np.array_split(tail, self.world_size)[rank]
         return share if len(share) else ~tail[rank % len(tail) :][:1]
 

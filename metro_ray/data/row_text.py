@@ -1,4 +1,7 @@
-"""The text of METRO's TSV rows: base64 images, JSON labels, sizes, linelists. Every fault names file, row and key."""
+"""The text of METRO's TSV rows: base64 images, JSON labels, sizes, linelists.
+
+Every fault is a DataError that names file, row and key.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,8 @@ def decode_size_column(column: bytes, file: TsvFile, row: int, key: str) -> tupl
         return int(height), int(width)
     except (ValueError, LookupError, TypeError) as error:
         raise DataError(
-            f'{file.path}: row {row} ({key}): expected [{{"height": h, "width": w}}] or "h w", got {column[:80]!r}'
+            f'{file.path}: row {row} ({key}): expected [{{"height": h, "width": w}}] or "h w", '
+            f"got {column[:80]!r}"
         ) from error
 
 

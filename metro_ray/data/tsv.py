@@ -1,12 +1,12 @@
 """Random access to the rows of one TSV file through its line index.
 
-`x.tsv` holds one row a line, columns separated by tabs; `x.lineidx` holds the byte offset of each row, one a line.
-The number of rows is the number of lines of the index; the TSV itself is never scanned. METRO trusts the index
-blindly, so a stale one gives it garbage; here every offset is checked to lie inside the file, in order, and
-directly behind a newline when its row is read.
+`x.tsv` holds one row a line, columns separated by tabs; `x.lineidx` holds the byte offset of each
+row, one a line. The number of rows is the number of lines of the index; the TSV itself is never
+scanned. METRO trusts the index blindly, so a stale one gives it garbage; here every offset is
+checked to lie inside the file, in order, and directly behind a newline when its row is read.
 
-Offsets count bytes. (METRO's own writer counts characters, which is wrong as soon as a key is not ASCII; such a file is
-reported as stale here, and `build_lineidx` repairs it.)
+Offsets count bytes. (METRO's own writer counts characters, which is wrong as soon as a key is not
+ASCII; such a file is reported as stale here, and `build_lineidx` repairs it.)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxtyping import Int
 from metro_ray.errors import DataError
 
 _CHUNK = 1 << 16
+_REBUILD = "build its index again with metro_ray.data.tsv.build_lineidx"
 
 
 def lineidx_path(path: Path) -> Path:
@@ -37,7 +38,7 @@ class TsvFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
         self._descriptor: int | None = None
-        self._offsets: Int[np.ndarray, "rows"] = _load_lineidx(self.path)
+        self._offsets: Int[np.ndarray, " rows"] = _load_lineidx(self.path)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -85,33 +86,32 @@ class TsvFile:
 
     def _stale(self, row: int, what: str) -> DataError:
         return DataError(
-            f"{self.path}: row {row}: {what}. {lineidx_path(self.path).name} does not belong to this "
-            "file; rebuild it with metro_ray.data.tsv.build_lineidx"
+            f"{self.path}: row {row}: {what}. {lineidx_path(self.path).name} does not belong to "
+            f"this file; {_REBUILD}"
         )
 
 
-def _load_lineidx(path: Path) -> Int[np.ndarray, "rows"]:
+def _load_lineidx(path: Path) -> Int[np.ndarray, " rows"]:
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     index = lineidx_path(path)
     if not index.is_file():
         raise DataError(
-            f"{path}: its line index {index.name} is missing; copy it beside the file or build it with "
-            "metro_ray.data.tsv.build_lineidx"
+            f"{path}: its line index {index.name} is missing; copy it beside the file or {_REBUILD}"
         )
     try:
         offsets = np.array([int(line) for line in index.read_bytes().split()], dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{index}: expected one byte offset a line ({error})") from error
     size = path.stat().st_size
-    rebuild = "rebuild it with metro_ray.data.tsv.build_lineidx"
     if len(offsets) and (offsets[0] != 0 or np.any(np.diff(offsets) <= 0)):
-        raise DataError(f"{index}: offsets must begin with 0 and increase; {rebuild}")
+        raise DataError(f"{index}: offsets must begin with 0 and increase; {_REBUILD}")
     outside = np.flatnonzero(offsets >= size)
     if len(outside):
         raise DataError(
-            f"{index}: row {outside[0]} begins at byte {offsets[outside[0]]}, but {path.name} has only {size} "
-            f"bytes: the file is cut or the index belongs to another one; copy the file again or {rebuild}"
+            f"{index}: row {outside[0]} begins at byte {offsets[outside[0]]}, but {path.name} has "
+            f"only {size} bytes: the file is cut or the index is another file's; copy the file "
+            f"again, or keep it and {_REBUILD}"
         )
     return offsets
 

@@ -1,7 +1,7 @@
 """Write data sets in METRO's TSV layout, and join shards of one.
 
-Rows are streamed to `<name>.*.partial` files and renamed when all is written, the YAML last: a data set whose YAML
-exists is whole, and a stopped run leaves nothing that looks like one.
+Rows are streamed to `<name>.*.partial` files and renamed when all is written, the YAML last: a data
+set whose YAML exists is whole, and a stopped run leaves nothing that looks like one.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ class TsvDatasetWriter:
 
 
 def concatenate(folder: str | Path, name: str, shard_names: Sequence[str]) -> Path:
-    """Join data sets written by `TsvDatasetWriter` in one folder, in the order given, and remove the shards.
+    """Join data sets written by `TsvDatasetWriter` in one folder, in the order given, and remove
+    the shards.
 
     Returns:
         The YAML of the joined data set.
@@ -207,7 +208,7 @@ def _write_yaml(path: Path, name: str) -> None:
 
 
 def _plain(value: object) -> Any:
-    """numpy values as what json can write."""
+    """Numpy values as what json can write."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written")
