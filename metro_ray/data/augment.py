@@ -83,18 +83,25 @@ class AugmentParams(NamedTuple):
             settings: widths; METRO's for this spec when left out.
         """
         given = settings or AugmentSettings.for_spec(spec)
-        flip = bool(spec.label_flip_pairs) and rng.uniform() <= given.flip_probability
-        gain = rng.uniform(1 - given.pixel_gain, 1 + given.pixel_gain, 3)
-        widest = 2 * given.rotation_deg
-        rotation = min(widest, max(-widest, rng.standard_normal() * given.rotation_deg))
-        factor = rng.standard_normal() * given.scale + 1
-        factor = min(1 + given.scale, max(1 - given.scale, factor))
-        if rng.uniform() <= 1.0 - given.rotation_probability:
-            rotation = 0.0
-        masks = [
-            _draw_mask(rng, n, given.mask_fraction) for n in (spec.num_joints, spec.num_coarse)
-        ]
+        flip, gain, rotation, factor = draw_picture(rng, spec, given)
+        numbers = (spec.num_joints, spec.num_coarse)
+        masks = [_draw_mask(rng, number, given.mask_fraction) for number in numbers]
         return cls(flip, rotation, factor, gain.astype(np.float32), np.concatenate(masks))
+
+
+def draw_picture(
+    rng: np.random.Generator | np.random.RandomState, spec: MeshSpec, settings: AugmentSettings
+) -> tuple[bool, Float[np.ndarray, " 3"], float, float]:
+    """The part of `AugmentParams.sample` that changes the picture: flip, gain, rotation, factor."""
+    flip = bool(spec.label_flip_pairs) and rng.uniform() <= settings.flip_probability
+    gain = rng.uniform(1 - settings.pixel_gain, 1 + settings.pixel_gain, 3)
+    widest = 2 * settings.rotation_deg
+    rotation = min(widest, max(-widest, rng.standard_normal() * settings.rotation_deg))
+    factor = rng.standard_normal() * settings.scale + 1
+    factor = min(1 + settings.scale, max(1 - settings.scale, factor))
+    if rng.uniform() <= 1.0 - settings.rotation_probability:
+        rotation = 0.0
+    return bool(flip), gain, float(rotation), float(factor)
 
 
 def _draw_mask(

@@ -115,3 +115,15 @@ def is_filler(row: int) -> bool:
 def row_number(row: int) -> int:
     """The row of the data set that an entry of a plan stands for."""
     return ~row if row < 0 else row
+
+
+def metro_batch_sizes(num_rows: int, batch_size: int, world_size: int, epochs: int) -> list[int]:
+    """Batch sizes of one rank over a whole run of METRO, to compare schedules with it.
+
+    Its iterations are floor(N / (B W)) x epochs; its loader keeps the short last batch of each
+    pass, so a pass has more batches than an epoch has iterations whenever N is no multiple of B W.
+    """
+    share = -(-num_rows // world_size)
+    one_pass = [min(batch_size, share - start) for start in range(0, share, batch_size)]
+    iterations = num_rows // (batch_size * world_size) * epochs
+    return (one_pass * epochs)[:iterations]
