@@ -40,10 +40,10 @@ class RootRelative(NamedTuple):
 class _RowErrors(NamedTuple):
     """Errors of the B rows of a batch, metres, whatever their labels."""
 
-    mpjpe: Float[Tensor, "B"]
-    pa_mpjpe: Float[Tensor, "B"]
-    mpve: Float[Tensor, "B"]
-    pa_mpve: Float[Tensor, "B"]
+    mpjpe: Float[Tensor, " B"]
+    pa_mpjpe: Float[Tensor, " B"]
+    mpve: Float[Tensor, " B"]
+    pa_mpve: Float[Tensor, " B"]
 
 
 def evaluate(
@@ -163,7 +163,7 @@ def _row_errors(predicted: RootRelative, targets: Targets, body: BodyModel) -> _
 
 
 def _require_finite(predicted: RootRelative, batch: Batch) -> None:
-    bad: Bool[Tensor, "B"] = ~predicted.vertices.isfinite().all(dim=2).all(dim=1) & batch.valid
+    bad: Bool[Tensor, " B"] = ~predicted.vertices.isfinite().all(dim=2).all(dim=1) & batch.valid
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         name = batch.keys[row] if batch.keys else f"row {int(batch.row_id[row])}"

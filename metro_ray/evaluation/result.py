@@ -22,14 +22,14 @@ class EvaluationTable(NamedTuple):
     Errors are computed for all rows; `has_joints_3d` and `has_mesh` tell which mean something.
     """
 
-    row_id: Int[np.ndarray, "N"]
+    row_id: Int[np.ndarray, " N"]
     keys: tuple[str, ...]  # "" where the batches carried none
-    mpjpe: Float[np.ndarray, "N"]
-    pa_mpjpe: Float[np.ndarray, "N"]
-    mpve: Float[np.ndarray, "N"]
-    pa_mpve: Float[np.ndarray, "N"]
-    has_joints_3d: Bool[np.ndarray, "N"]
-    has_mesh: Bool[np.ndarray, "N"]
+    mpjpe: Float[np.ndarray, " N"]
+    pa_mpjpe: Float[np.ndarray, " N"]
+    mpve: Float[np.ndarray, " N"]
+    pa_mpve: Float[np.ndarray, " N"]
+    has_joints_3d: Bool[np.ndarray, " N"]
+    has_mesh: Bool[np.ndarray, " N"]
 
     def metro_averages(self, batch_size: int, world_size: int) -> MetroAverages:
         """METRO's own validation averages of these rows (compatibility figures, metres)."""

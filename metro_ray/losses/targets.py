@@ -19,10 +19,10 @@ class Targets(NamedTuple):
     vertices: tuple[Float[Tensor, "B _ 3"], ...]  # coarse to full, metres, root-relative
     joints_3d: Float[Tensor, "B J 4"]  # evaluation joints in metres minus the root, confidence
     keypoints_2d: Float[Tensor, "B J 3"]  # evaluation joints in crop coordinates, confidence
-    has_mesh: Bool[Tensor, "B"]
-    has_joints_3d: Bool[Tensor, "B"]
-    has_keypoints_2d: Bool[Tensor, "B"]
-    valid: Bool[Tensor, "B"]
+    has_mesh: Bool[Tensor, " B"]
+    has_joints_3d: Bool[Tensor, " B"]
+    has_keypoints_2d: Bool[Tensor, " B"]
+    valid: Bool[Tensor, " B"]
 
 
 @torch.no_grad()
@@ -66,7 +66,7 @@ def build_targets(batch: Batch, body: BodyModel) -> Targets:
 
 
 def _posed_mesh(
-    batch: Batch, body: BodyModel, has_mesh: Bool[Tensor, "B"]
+    batch: Batch, body: BodyModel, has_mesh: Bool[Tensor, " B"]
 ) -> tuple[tuple[Float[Tensor, "B _ 3"], ...], Float[Tensor, "B J 3"] | None]:
     """Root-relative mesh levels and, for layer targets, the layer's joints minus the wrist."""
     spec = body.spec

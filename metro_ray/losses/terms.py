@@ -16,7 +16,7 @@ from torch import Tensor
 def keypoints_2d_loss(
     prediction: Float[Tensor, "B J 2"],
     target: Float[Tensor, "B J 3"],
-    valid: Bool[Tensor, "B"],
+    valid: Bool[Tensor, " B"],
 ) -> Float[Tensor, ""]:
     """Mean of confidence * squared error over valid rows x joints x 2.
 
@@ -32,7 +32,7 @@ def keypoints_2d_loss(
 def joints_3d_loss(
     prediction: Float[Tensor, "B J 3"],
     target: Float[Tensor, "B J 4"],
-    has_joints_3d: Bool[Tensor, "B"],
+    has_joints_3d: Bool[Tensor, " B"],
     center_joints: tuple[int, ...],
 ) -> Float[Tensor, ""]:
     """Mean of confidence * squared error over labelled rows x joints x 3, both sides re-centred.
@@ -51,7 +51,7 @@ def joints_3d_loss(
 def vertices_loss(
     prediction: Float[Tensor, "B V 3"],
     target: Float[Tensor, "B V 3"],
-    has_mesh: Bool[Tensor, "B"],
+    has_mesh: Bool[Tensor, " B"],
 ) -> Float[Tensor, ""]:
     """Mean absolute difference over labelled rows x vertices x 3, metres.
 
@@ -62,7 +62,7 @@ def vertices_loss(
 
 
 def _weighted_square(
-    prediction: Float[Tensor, "B J D"], target: Float[Tensor, "B J D+1"], keep: Bool[Tensor, "B"]
+    prediction: Float[Tensor, "B J D"], target: Float[Tensor, "B J D+1"], keep: Bool[Tensor, " B"]
 ) -> Float[Tensor, ""]:
     difference = _labelled(_at_least_float32(prediction) - target[..., :-1], keep)
     confidence = _labelled(target[..., -1:], keep)
@@ -70,12 +70,12 @@ def _weighted_square(
 
 
 def _labelled(
-    values: Float[Tensor, "B *rest"], keep: Bool[Tensor, "B"]
-) -> Float[Tensor, "B *rest"]:
+    values: Float[Tensor, " B *rest"], keep: Bool[Tensor, " B"]
+) -> Float[Tensor, " B *rest"]:
     return torch.where(keep.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
 
 
-def _mean(error: Float[Tensor, "B *rest"], keep: Bool[Tensor, "B"]) -> Float[Tensor, ""]:
+def _mean(error: Float[Tensor, " B *rest"], keep: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
     per_row = error[0].numel() if len(error) else 1
     return error.sum() / (keep.sum() * per_row).clamp(min=1)
 

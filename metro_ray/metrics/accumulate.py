@@ -33,7 +33,7 @@ class MeanMeter(NamedTuple):
 Meters = dict[str, MeanMeter]
 
 
-def weighted_mean(errors: Float[Tensor, "B"], counts: Bool[Tensor, "B"]) -> MeanMeter:
+def weighted_mean(errors: Float[Tensor, " B"], counts: Bool[Tensor, " B"]) -> MeanMeter:
     """Meter of the errors whose row counts; what the other rows hold, even NaN, does not matter."""
     chosen = errors[counts]
     return MeanMeter(math.fsum(chosen.tolist()), len(chosen))

@@ -15,7 +15,7 @@ from metro_ray.geometry.procrustes import similarity_align
 
 def mean_distance(
     prediction: Float[Tensor, "B N 3"], target: Float[Tensor, "B N 3"]
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean Euclidean distance of corresponding points, as they are."""
     return (prediction.double() - target.double()).norm(dim=-1).mean(dim=-1)
 
@@ -24,7 +24,7 @@ def mpjpe(
     prediction: Float[Tensor, "B J 3"],
     target: Float[Tensor, "B J 3"],
     center_joints: tuple[int, ...],
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean per-joint position error, both sides minus the mean of `center_joints`.
 
     Args:
@@ -37,20 +37,20 @@ def mpjpe(
 
 def pa_mpjpe(
     prediction: Float[Tensor, "B J 3"], target: Float[Tensor, "B J 3"]
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean per-joint error after the best rotation, scale and translation (no reflection)."""
     target = target.double()
     return mean_distance(similarity_align(prediction.double(), target), target)
 
 
-def mpve(prediction: Float[Tensor, "B V 3"], target: Float[Tensor, "B V 3"]) -> Float[Tensor, "B"]:
+def mpve(prediction: Float[Tensor, "B V 3"], target: Float[Tensor, "B V 3"]) -> Float[Tensor, " B"]:
     """Mean per-vertex error of two root-relative meshes; METRO's mPVE, which does not re-centre."""
     return mean_distance(prediction, target)
 
 
 def pa_mpve(
     prediction: Float[Tensor, "B V 3"], target: Float[Tensor, "B V 3"]
-) -> Float[Tensor, "B"]:
+) -> Float[Tensor, " B"]:
     """Mean per-vertex error after the best rotation, scale and translation (no reflection)."""
     return pa_mpjpe(prediction, target)
 

@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 class RowErrors(NamedTuple):
     """Errors of N rows in data set order, metres, and which labels the rows carry."""
 
-    mpve: Float[np.ndarray, "N"]
-    mpjpe: Float[np.ndarray, "N"]
-    pa_mpjpe: Float[np.ndarray, "N"]
-    has_mesh: Bool[np.ndarray, "N"]
-    has_joints_3d: Bool[np.ndarray, "N"]
+    mpve: Float[np.ndarray, " N"]
+    mpjpe: Float[np.ndarray, " N"]
+    pa_mpjpe: Float[np.ndarray, " N"]
+    has_mesh: Bool[np.ndarray, " N"]
+    has_joints_3d: Bool[np.ndarray, " N"]
 
-    def take(self, rows: Int[np.ndarray, "M"]) -> RowErrors:
+    def take(self, rows: Int[np.ndarray, " M"]) -> RowErrors:
         """The chosen rows in the chosen order."""
         return RowErrors(*(column[rows] for column in self))
 
@@ -53,7 +53,7 @@ def metro_averages(errors: RowErrors, batch_size: int, world_size: int) -> Metro
     return MetroAverages(*means, count=sum(columns[3]))
 
 
-def rank_rows(num_rows: int, rank: int, world_size: int) -> Int[np.ndarray, "M"]:
+def rank_rows(num_rows: int, rank: int, world_size: int) -> Int[np.ndarray, " M"]:
     """Rows of one process: every world_size-th of all rows, padded with the first ones."""
     padded = np.resize(np.arange(num_rows), math.ceil(num_rows / world_size) * world_size)
     return padded[rank::world_size]
@@ -78,7 +78,7 @@ class _RunningAverage:
         self.count = 0
         self._total = 0.0
 
-    def update(self, values: Float[np.ndarray, "B"], weight: int) -> None:
+    def update(self, values: Float[np.ndarray, " B"], weight: int) -> None:
         if len(values) == 0:
             return
         self._total += float(values.mean()) * weight

@@ -1,0 +1,210 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from toys import TOY_HAND, ToyBody, take, toy_batch
+
+from metro_ray.errors import DataError, TrainingError
+from metro_ray.evaluation import evaluate, evaluate_baseline, mean_mesh, metro_line
+from metro_ray.metrics import all_reduce_with, merge_all
+from metro_ray.models import MeshPrediction
+
+ROWS = 13
+
+
+class OffsetNetwork(nn.Module):
+    """Predicts the truth plus an error of its own for each row, whose number the image carries."""
+
+    def __init__(self, body, batch, noise):
+        super().__init__()
+        self.dropout = nn.Dropout(0.9)
+        self.truth = body(batch.pose, batch.betas).vertices
+        self.noise = noise
+
+    def forward(self, images):
+        rows = ((images[:, 0, 0, 0] * 0.229 + 0.485) * 255).round().long()
+        vertices = self.truth[rows] + self.dropout(self.noise[rows])
+        return MeshPrediction(torch.ones(len(rows), 3), vertices[:, :14], (vertices,))
+
+
+def _case(noise=0.05, **changes):
+    body = ToyBody()
+    batch = toy_batch(body, ROWS, **changes)
+    image = torch.arange(ROWS, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4)
+    batch = batch._replace(image=image.contiguous())
+    draw = torch.Generator().manual_seed(1)
+    drift = noise * (torch.rand(ROWS, 40, 3, generator=draw) - 0.5)
+    model = OffsetNetwork(body, batch, drift)
+    truth = model.truth
+    joints = batch.joints_3d.clone()
+    joints[:, list(body.spec.label_to_joints), :3] = body.joints_from_mesh(truth) - truth[:, :1]
+    return body, batch._replace(joints_3d=joints), model
+
+
+def _run(body, model, batches, **options):
+    return evaluate(model, body, batches, "cpu", **options)
+
+
+def test_a_perfect_model_has_no_error():
+    body, batch, model = _case(noise=0.0)
+    metrics = _run(body, model, [batch]).metrics
+    for name in ("mpjpe", "pa_mpjpe", "mpve", "pa_mpve"):
+        assert metrics[f"val/{name}_mm"] == pytest.approx(0.0, abs=1e-3)
+    assert metrics["val/num_rows"] == metrics["val/num_mesh_rows"] == ROWS
+
+
+def test_a_perfect_hand_has_no_mesh_error_although_its_targets_use_the_layers_wrist():
+    hand = ToyBody(TOY_HAND)
+    batch = toy_batch(hand, 3)
+    truth = hand(batch.pose, batch.betas).vertices
+
+    class Perfect(nn.Module):
+        def forward(self, images):
+            return MeshPrediction(torch.ones(3, 3), truth[:, :21], (truth,))
+
+    metrics = _run(hand, Perfect(), [batch]).metrics
+    assert metrics["val/mpve_mm"] == pytest.approx(0.0, abs=1e-3)
+    assert metrics["val/mpjpe_mm"] == pytest.approx(0.0, abs=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, ROWS), st.integers(1, 5))
+def test_metrics_do_not_depend_on_batches_and_ranks(batch_size, world_size):
+    flags = torch.arange(ROWS)
+    body, batch, model = _case(
+        has_mesh=flags % 3 != 0, has_joints_3d=flags % 4 != 1, valid=flags != 7
+    )
+    whole = _run(body, model, [batch]).metrics
+    meters = []
+
+    def keep_and_return(own):
+        meters.append(own)
+        return merge_all(meters)
+
+    for rank in range(world_size):
+        rows = list(range(rank, ROWS, world_size))
+        shares = [rows[k : k + batch_size] for k in range(0, len(rows), batch_size)]
+        batches = [take(batch, share) for share in shares] or [take(batch, [])]
+        split = _run(body, model, batches, reduce=keep_and_return).metrics
+    assert split.keys() == whole.keys()
+    for name, value in whole.items():
+        assert split[name] == pytest.approx(value, abs=1e-9), name
+
+
+def test_reducing_sums_over_ranks_gives_the_whole_set():
+    body, batch, model = _case()
+    parts = [take(batch, range(4)), take(batch, range(4, ROWS))]
+    seen = []
+
+    def collect(numbers):
+        seen.append(numbers)
+        return numbers
+
+    _run(body, model, parts[:1], reduce=all_reduce_with(collect))
+
+    def add_first_rank(numbers):
+        return {name: value + seen[0][name] for name, value in numbers.items()}
+
+    merged = _run(body, model, parts[1:], reduce=all_reduce_with(add_first_rank)).metrics
+    assert merged == pytest.approx(_run(body, model, [batch]).metrics, abs=1e-9)
+
+
+def test_a_rank_without_rows_takes_part():
+    body, _, model = _case()
+    calls = []
+    result = _run(body, model, [], reduce=lambda meters: calls.append(meters) or meters)
+    assert len(calls) == 1
+    assert result.metrics["val/num_rows"] == 0.0
+
+
+def test_without_a_label_a_metric_is_not_a_number_and_metros_line_says_zero():
+    body, batch, model = _case(has_mesh=torch.zeros(ROWS, dtype=torch.bool))
+    metrics = _run(body, model, [batch]).metrics
+    assert math.isnan(metrics["val/mpve_mm"])
+    assert metrics["val/mpjpe_mm"] > 0
+    assert metrics["val/num_mesh_rows"] == 0.0
+    assert "mPVE:   0.00," in metro_line(3, metrics)
+
+
+def test_metros_line():
+    metrics = {"val/mpve_mm": 88.279, "val/mpjpe_mm": 77.1, "val/pa_mpjpe_mm": 47.904}
+    line = metro_line(0, metrics)
+    assert line == "Validation epoch: 0  mPVE:  88.28, mPJPE:  77.10, PAmPJPE:  47.90"
+
+
+def test_the_model_is_measured_in_eval_mode_and_left_as_it_was():
+    body, batch, model = _case()
+    model.train()
+    first = _run(body, model, [batch]).metrics
+    assert model.training
+    assert first == _run(body, model, [batch]).metrics
+    model.eval()
+    _run(body, model, [batch])
+    assert not model.training
+
+
+def test_the_table_has_every_valid_row_with_its_key():
+    body, batch, model = _case(valid=torch.arange(ROWS) != 2)
+    halves = [take(batch, range(6)), take(batch, range(6, ROWS))]
+    result = _run(body, model, halves, keep_table=True)
+    table = result.table
+    assert table is not None
+    assert table.row_id.tolist() == [0, 1, *range(3, ROWS)]
+    assert table.keys == tuple(f"row{row}" for row in table.row_id)
+    assert np.mean(table.mpve) * 1000 == pytest.approx(result.metrics["val/mpve_mm"], abs=1e-9)
+
+
+def test_predictions_that_are_not_numbers_are_an_error_that_names_the_row():
+    body, batch, model = _case()
+    model.truth[4] = math.nan
+    with pytest.raises(TrainingError, match="row4 and 0 more rows"):
+        _run(body, model, [batch])
+
+
+def test_the_baseline_is_the_mean_of_the_labelled_rows():
+    has_mesh = torch.arange(ROWS) < 5
+    body, batch, _ = _case(has_mesh=has_mesh)
+    mean = mean_mesh([take(batch, range(4)), take(batch, range(4, ROWS))], body, "cpu")
+    vertices = body(batch.pose[:5], batch.betas[:5]).vertices
+    expected = (vertices - vertices[:, :1]).mean(dim=0)
+    torch.testing.assert_close(mean.vertices, expected)
+    torch.testing.assert_close(mean.joints, body.joints_from_mesh(expected[None])[0])
+    assert (mean.num_mesh_rows, mean.num_joint_rows) == (5, ROWS)
+
+
+def test_the_baseline_is_measured_like_a_model():
+    body, batch, _ = _case()
+    mean = mean_mesh([batch], body, "cpu")
+    metrics = evaluate_baseline(mean, body, [batch], "cpu").metrics
+    truth = body(batch.pose, batch.betas).vertices
+    distance = (truth - truth[:, :1] - mean.vertices).norm(dim=-1).mean()
+    assert metrics["baseline/mpve_mm"] == pytest.approx(1000 * distance.item(), rel=1e-5)
+    assert 0 < metrics["baseline/pa_mpjpe_mm"] < metrics["baseline/mpjpe_mm"]
+
+
+def test_the_baseline_of_a_set_without_meshes_uses_the_joints():
+    body, batch, _ = _case(has_mesh=torch.zeros(ROWS, dtype=torch.bool))
+    mean = mean_mesh([batch], body, "cpu")
+    expected = batch.joints_3d[:, list(body.spec.label_to_joints), :3].mean(dim=0)
+    torch.testing.assert_close(mean.joints, expected)
+
+
+def test_a_sampled_baseline_stops_early():
+    body, batch, _ = _case()
+
+    def batches():
+        yield take(batch, range(5))
+        raise AssertionError("read more rows than it was asked for")
+
+    assert mean_mesh(batches(), body, "cpu", max_rows=5).num_mesh_rows == 5
+
+
+def test_a_set_without_3d_labels_has_no_baseline():
+    none = torch.zeros(ROWS, dtype=torch.bool)
+    body, batch, _ = _case(has_mesh=none, has_joints_3d=none)
+    with pytest.raises(DataError, match="no row with a mesh or 3D joints"):
+        mean_mesh([batch], body, "cpu")
