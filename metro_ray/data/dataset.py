@@ -49,6 +49,8 @@ class Row(NamedTuple):
     """Height and width that the hw file claims, in pixels; never used for geometry."""
     source: int
     """Which file of a composite data set."""
+    where: str = ""
+    """Files and row number, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,7 @@ class TsvDataset:
             label=decode_label_column(label_columns[1], files.label, row, key),
             hw=hw,
             source=int(self._sources[row_id]),
+            where=f"{files.img.path} and {files.label.path.name}: row {row}",
         )
 
     def source(self, row_id: int) -> int:

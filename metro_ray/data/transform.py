@@ -9,7 +9,7 @@ picture.
 Options that change results a little, METRO's way being the default:
   crop_mode "fast": one interpolation on uint8 (see `geometry/crop.py`).
   joints "exact": 2D joints where the crop really shows them. METRO truncates them to whole crop
-  pixels, one pixel to the right and down on average half a pixel too far, and mirrors them about an
+  pixels and adds one (half a pixel to the right and down on average), and mirrors them about an
   axis that is one pixel off.
 """
 
@@ -60,7 +60,7 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
     """
     if not data:
         raise DataError("the image is empty")
-    if data.startswith(_JPEG_START) and _JPEG_END not in data[2:]:
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
         raise DataError(
             f"the JPEG is cut: no end marker in its {len(data)} bytes; copy the file again"
         )
@@ -136,7 +136,7 @@ class SampleTransform:
             image = decode_image(row.image_bytes)
             return self.apply(image, label, self.draw(row_id, epoch), row_id, row.source)
         except DataError as error:
-            raise DataError(f"row {row_id} ({row.key}): {error}") from error
+            raise DataError(f"{row.where or row_id} ({row.key}): {error}") from error
 
     def apply(
         self,

@@ -37,8 +37,8 @@ class TsvFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._descriptor: int | None = None
         self._offsets: Int[np.ndarray, " rows"] = _load_lineidx(self.path)
+        self._descriptor = os.open(self.path, os.O_RDONLY)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -65,17 +65,17 @@ class TsvFile:
         data = self._read(start - before, end)
         if before and data[:1] != b"\n":
             raise self._stale(row, f"byte {start} is not the beginning of a line")
-        line, newline, _ = data[before:].partition(b"\n")
-        if not newline and end is not None:
+        stop = data.find(b"\n", before)
+        if stop < 0 and end is not None:
             raise self._stale(
                 row, f"its line runs on past byte {end}, where the next row should begin"
             )
-        return line.removesuffix(b"\r").split(b"\t")
+        stop = len(data) if stop < 0 else stop
+        stop -= data.endswith(b"\r", before, stop)
+        return data[before:stop].split(b"\t")
 
     def _read(self, start: int, end: int | None) -> bytes:
         """Bytes [start, end), or from start to the end of its line."""
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_RDONLY)
         if end is not None:
             return os.pread(self._descriptor, end - start, start)
         parts = [os.pread(self._descriptor, _CHUNK, start)]
