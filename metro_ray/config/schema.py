@@ -29,21 +29,20 @@ def _require(condition: bool, key: str, expected: str, got: object) -> None:
 def _at_least(minimum: int, section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(
-            minimum <= value and math.isfinite(value), f"{section}.{name}", f">= {minimum}", value
-        )
+        fits = value is None or minimum <= value < math.inf
+        _require(fits, f"{section}.{name}", f">= {minimum}", value)
 
 
 def _positive(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(0 < value and math.isfinite(value), f"{section}.{name}", "> 0", value)
+        _require(value is None or 0 < value < math.inf, f"{section}.{name}", "> 0", value)
 
 
 def _below_one(section: str, config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        _require(0 <= value < 1, f"{section}.{name}", "within [0, 1)", value)
+        _require(value is None or 0 <= value < 1, f"{section}.{name}", "within [0, 1)", value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +146,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _at_least(1, "model", self, "num_hidden_layers", "num_attention_heads")
-        _below_one("model", self, "drop_out", "attention_dropout")
+        _below_one("model", self, "drop_out", "attention_dropout", "mask_fraction")
         widths, hidden = self.input_feat_dim, self.hidden_feat_dim
         keys = "model.input_feat_dim and model.hidden_feat_dim"
         _require(len(widths) == len(hidden) > 0, keys, "lists of the same length", (widths, hidden))
@@ -158,8 +157,6 @@ class ModelConfig:
         rule = f"multiples of model.num_attention_heads = {heads}"
         fits = all(width > 0 and width % heads == 0 for width in hidden)
         _require(fits, "model.hidden_feat_dim", rule, hidden)
-        if self.mask_fraction is not None:
-            _below_one("model", self, "mask_fraction")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,8 +228,8 @@ class EvalConfig:
         _at_least(1, "eval", self, "per_gpu_batch_size")
         _at_least(0, "eval", self, "gallery_images")
         _positive("eval", self, "scale_factor")
-        finite = math.isfinite(self.rotation_deg)
-        _require(finite, "eval.rotation_deg", "a finite number", self.rotation_deg)
+        degrees = self.rotation_deg
+        _require(math.isfinite(degrees), "eval.rotation_deg", "a finite number", degrees)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,9 +250,11 @@ class RunConfig:
     """Where to compute; auto takes a GPU where there is one."""
     keep_checkpoints: int = 1
     """Best checkpoints kept beside the last one."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints inside an epoch; None writes them at epoch ends only."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "run", self, "log_every", "keep_checkpoints")
+        _at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,11 +271,8 @@ class ScalingConfig:
     """How long to wait for the ranks to start before giving up."""
 
     def __post_init__(self) -> None:
-        if self.train_workers is not None:
-            _at_least(1, "scaling", self, "train_workers")
-        if self.cpus_per_worker is not None:
-            _positive("scaling", self, "cpus_per_worker")
-        _positive("scaling", self, "start_timeout_s")
+        _at_least(1, "scaling", self, "train_workers")
+        _positive("scaling", self, "cpus_per_worker", "start_timeout_s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,5 +294,5 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         others = ("mano", "anny_hand") if self.kind == "body" else ("smpl", "anny_body")
-        mesh = self.model.mesh
-        _require(mesh not in others, "model.mesh", f"a {self.kind} model or auto", mesh)
+        fits = self.model.mesh not in others
+        _require(fits, "model.mesh", f"a {self.kind} model or auto", self.model.mesh)
