@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from metro_ray.errors import ConfigError
 
 Kind = Literal["body", "hand"]
 
-_STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+class _Strict:
+    """What pydantic refuses when it validates a section."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def _require(condition: bool, key: str, expected: str, got: object) -> None:
@@ -46,25 +51,25 @@ def _below_one(section: str, config: object, *names: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AssetsConfig:
+class AssetsConfig(_Strict):
     """Licensed model files."""
-
-    __pydantic_config__ = _STRICT
 
     root: str | None = None
     """Folder of the licensed model files; None looks at METRO_RAY_ASSETS, then ./assets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
+class DataConfig(_Strict):
     """Data sets and how they are read."""
-
-    __pydantic_config__ = _STRICT
 
     train_yaml: str | None = None
     """Data set YAML (METRO's TSV layout) to train on."""
     val_yaml: str | None = None
     """Data set YAML to validate on."""
+    synth_train: int = 0
+    """Samples of the open body model to render into train_yaml's folder where it does not exist."""
+    synth_val: int = 0
+    """The same for val_yaml."""
     root: str = "datasets"
     """Folder in which a YAML path is looked up when it does not exist as given."""
     loader_workers: int = 4
@@ -84,15 +89,14 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, "data", self, "loader_workers", "max_bad_rows", "prefetch_batches")
+        _at_least(0, "data", self, "synth_train", "synth_val")
         _at_least(1, "data", self, "block_rows")
         _require(self.image_size == 224, "data.image_size", "224", self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig:
+class AugmentConfig(_Strict):
     """Random changes of training samples (METRO's constants)."""
-
-    __pydantic_config__ = _STRICT
 
     flip_probability: float = 0.5
     """Chance of mirroring a sample left to right (bodies only)."""
@@ -114,10 +118,8 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig:
+class ModelConfig(_Strict):
     """The network."""
-
-    __pydantic_config__ = _STRICT
 
     mesh: Literal["auto", "smpl", "mano", "anny_body", "anny_hand"] = "auto"
     """Body model whose topology is predicted; auto takes SMPL or MANO where its files are present,
@@ -160,10 +162,8 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig:
+class OptimConfig(_Strict):
     """Optimisation."""
-
-    __pydantic_config__ = _STRICT
 
     lr: float = 1e-4
     """Initial Adam learning rate; multiplied by 0.1 after half of the epochs."""
@@ -185,10 +185,8 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LossConfig:
+class LossConfig(_Strict):
     """Weights of the losses."""
-
-    __pydantic_config__ = _STRICT
 
     vertices: float = 100.0
     """Weight of the vertex loss and, as in METRO, of the 2D keypoint loss."""
@@ -204,10 +202,8 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvalConfig:
+class EvalConfig(_Strict):
     """Evaluation."""
-
-    __pydantic_config__ = _STRICT
 
     per_gpu_batch_size: int = 30
     """Samples per rank and step while evaluating."""
@@ -233,10 +229,8 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig:
+class RunConfig(_Strict):
     """Where a run starts from, computes and writes."""
-
-    __pydantic_config__ = _STRICT
 
     output_dir: str = "output/"
     """Folder of the run: checkpoints, metrics, curves, gallery, result.json."""
@@ -258,10 +252,8 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScalingConfig:
+class ScalingConfig(_Strict):
     """The share of the cluster."""
-
-    __pydantic_config__ = _STRICT
 
     train_workers: int | None = None
     """Ranks; None takes one per GPU of the cluster, or one where it has none."""
@@ -276,10 +268,8 @@ class ScalingConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
+class TrainConfig(_Strict):
     """Everything a training or evaluation run needs; see `load.load_config` for how it is made."""
-
-    __pydantic_config__ = _STRICT
 
     kind: Kind
     assets: AssetsConfig = field(default_factory=AssetsConfig)
