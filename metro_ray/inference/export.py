@@ -1,0 +1,57 @@
+"""Write a result as a file for other programs: OBJ, PLY, GLB, NPZ.
+
+Mesh formats get metres with y up and z towards the viewer, the convention of glTF and of most
+viewers, so a standing person stands. NPZ keeps the camera-like frame (y down, z away) and all
+else that a result holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float32
+
+from metro_ray.errors import DataError
+from metro_ray.inference.result import MeshResult
+
+MESH_FORMATS = (".obj", ".ply", ".glb")
+FORMATS = (*MESH_FORMATS, ".npz")
+
+
+def export_mesh(result: MeshResult, path: str | Path) -> Path:
+    """Write a result in the format of the path's ending; missing folders are made.
+
+    Raises:
+        DataError: an ending that is not one of `FORMATS`.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise DataError(
+            f"cannot export {path.name}: the ending must be one of {', '.join(FORMATS)}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if ending == ".npz":
+        np.savez_compressed(
+            path,
+            vertices=result.vertices,
+            faces=result.faces,
+            joints=result.joints,
+            joint_names=np.array(result.joint_set.names),
+            camera=result.camera,
+            window=np.array(result.window),
+            vertices_px=result.vertices_px,
+            joints_px=result.joints_px,
+        )
+        return path
+    # process=False keeps the vertices' order and number, which is the body model's topology.
+    mesh = trimesh.Trimesh(upright(result.vertices), result.faces, process=False)
+    mesh.export(path, file_type=ending[1:])
+    return path
+
+
+def upright(points: Float32[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
+    """Camera-like frame (y down, z away) to y up, z towards the viewer."""
+    return points * np.array([1.0, -1.0, -1.0], np.float32)

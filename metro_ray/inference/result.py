@@ -1,0 +1,110 @@
+"""MeshResult: one predicted mesh in metres and where it lies in its picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from metro_ray.bodies.joints import JointSet
+from metro_ray.geometry.boxes import Window
+
+_OUTSIDE_GREY = 226
+
+
+class MeshResult(NamedTuple):
+    """A predicted person or hand.
+
+    Metric fields are in a camera-like frame: x right, y down, z away from the camera, origin at the
+    root joint. Pixel fields are in the frame of the whole picture, a pixel's centre having integer
+    coordinates; their third column is depth to the same scale, smaller is nearer.
+    """
+
+    vertices: Float32[np.ndarray, "V 3"]
+    """Full mesh, metres."""
+    joints: Float32[np.ndarray, "J 3"]
+    """Evaluation joints regressed from the mesh, metres."""
+    camera: Float32[np.ndarray, " 3"]
+    """(s, tx, ty): `vertices` appear at s * (xy + t) in crop coordinates, [-1, 1] over `window`."""
+    window: Window
+    """The part of the picture that the network saw."""
+    vertices_px: Float32[np.ndarray, "V 3"]
+    joints_px: Float32[np.ndarray, "J 3"]
+    faces: Int32[np.ndarray, "F 3"]
+    """Triangles of `vertices`, counter-clockwise from outside; shared by all results of a body."""
+    joint_set: JointSet
+    """Names and bones of `joints`."""
+
+
+def place_in_picture(
+    points: Float32[np.ndarray, "N 3"], camera: Float32[np.ndarray, " 3"], window: Window
+) -> Float32[np.ndarray, "N 3"]:
+    """Pixel coordinates and depth of metric points seen by a weak-perspective camera.
+
+    Args:
+        points: metres.
+        camera: (s, tx, ty) of these points.
+        window: what crop coordinates [-1, 1] span.
+    """
+    half = 0.5 * np.array([window.width, window.height], np.float64)
+    scale = float(camera[0])
+    xy = scale * (points[:, :2] + camera[1:]) + 1.0
+    corner = np.array([window.left, window.top]) - 0.5
+    depth = scale * half[0] * points[:, 2:]
+    return np.concatenate([corner + half * xy, depth], axis=1).astype(np.float32)
+
+
+def close_up(
+    image: UInt8[np.ndarray, "H W 3"], result: MeshResult, size: int, margin: float = 0.1
+) -> tuple[UInt8[np.ndarray, "S S 3"], MeshResult]:
+    """Cut the square around a result's window out of its picture, and move the result along.
+
+    Args:
+        image: the whole picture.
+        result: found in it.
+        size: side of the cut in its own pixels; the window is scaled to it.
+        margin: share of the window's side to add on each side.
+
+    Returns:
+        The cut (light grey outside the picture), and the result with pixel fields that fit it.
+    """
+    window = result.window
+    side = round(max(window.width, window.height) * (1 + 2 * margin))
+    left = (window.left + window.right - side) // 2
+    top = (window.top + window.bottom - side) // 2
+    zoom = size / side
+
+    def moved(points: Float32[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
+        xy = (points[:, :2] + 0.5 - np.array([left, top])) * zoom - 0.5
+        return np.concatenate([xy, points[:, 2:] * zoom], axis=1).astype(np.float32)
+
+    shrinks = side > size
+    cut = cv2.resize(
+        _cut_square(image, left, top, side),
+        (size, size),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC,
+    )
+    edges = np.array(
+        [window.left - left, window.top - top, window.right - left, window.bottom - top]
+    )
+    inside = result._replace(
+        window=Window(*np.rint(edges * zoom).astype(int).tolist()),
+        vertices_px=moved(result.vertices_px),
+        joints_px=moved(result.joints_px),
+    )
+    return np.asarray(cut, np.uint8), inside
+
+
+def _cut_square(
+    image: UInt8[np.ndarray, "H W 3"], left: int, top: int, side: int
+) -> UInt8[np.ndarray, "S S 3"]:
+    height, width = image.shape[:2]
+    cut = np.full((side, side, 3), _OUTSIDE_GREY, np.uint8)
+    rows = slice(max(top, 0), max(min(top + side, height), 0))
+    columns = slice(max(left, 0), max(min(left + side, width), 0))
+    part = image[rows, columns]
+    y, x = max(-top, 0), max(-left, 0)
+    cut[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return cut
