@@ -26,7 +26,7 @@ def picture(rng: np.random.Generator, height: int, width: int) -> bytes:
     """JPEG of blurred noise with about the bytes per pixel of a photograph."""
     coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-    image += rng.integers(-2, 3, (height, width, 1), dtype=np.int16)
+    image += rng.integers(-1, 2, (height, width, 1), dtype=np.int16)
     image = np.clip(image, 0, 255).astype(np.uint8)
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
