@@ -39,6 +39,7 @@ class Cascade(nn.Module):
         _check_dims(input_dims, hidden_dims, num_layers, num_heads)
         output_dims = [*input_dims[1:], COORDINATES]
         fixed = intermediate_size == "metro_body"
+        last = len(input_dims) - 1
         self.encoders = nn.ModuleList(
             Encoder(
                 num_tokens,
@@ -50,9 +51,10 @@ class Cascade(nn.Module):
                 num_heads=num_heads,
                 dropout=dropout,
                 attention_dropout=attention_dropout,
+                float32_output=index == last,
             )
-            for input_dim, hidden_dim, output_dim in zip(
-                input_dims, hidden_dims, output_dims, strict=True
+            for index, (input_dim, hidden_dim, output_dim) in enumerate(
+                zip(input_dims, hidden_dims, output_dims, strict=True)
             )
         )
 

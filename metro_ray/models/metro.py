@@ -85,9 +85,9 @@ class Metro(nn.Module):
         if token_mask is not None:
             tokens = mask_tokens(tokens, token_mask)
         encoded = self.cascade(tokens, return_attention)
-        # bfloat16 would round metres to millimetres, so coordinates leave autocast here.
+        # Coordinates are float32 from here on: bfloat16 would round 1 m to 2 mm.
         with torch.autocast(images.device.type, enabled=False):
-            coordinates = encoded.tokens.float()
+            coordinates = encoded.tokens
             joints, coarse = coordinates.split(
                 [self.num_joints, coordinates.shape[1] - self.num_joints], dim=1
             )
