@@ -37,6 +37,7 @@ class ToyBody(nn.Module):
         draw = torch.Generator().manual_seed(5)
         self.template = torch.rand(40, 3, generator=draw) - 0.5
         self.directions = torch.rand(spec.num_pose + spec.num_betas, 120, generator=draw) - 0.5
+        self.faces = torch.arange(39).reshape(13, 3)
         self.rows = list(J17_TO_J14) if spec.kind == "body" else list(range(21))
         self.calls = 0
 

@@ -4,7 +4,8 @@ Each `<canvas class="mesh" data-mesh="ID">` shows the mesh whose arrays lie in
 `<script type="application/json" id="ID">{"vertices": base64 float32, "faces": ID of them}`;
 faces are `{"faces": base64 uint32}`. IDs end in -mesh, or in -truth for what the checkbox shows.
 One hidden WebGL canvas draws for all of them, because browsers allow only about sixteen contexts.
-Frame of the vertices: metres, x right, y down, z away. Drag or arrow keys turn, double click resets.
+Frame of the vertices: metres, x right, y down, z away. Drag or arrow keys turn the mesh, a double
+click resets it.
 """
 
 VIEWER_JS = r"""

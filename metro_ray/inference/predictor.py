@@ -174,7 +174,7 @@ class Predictor:
 def whole_picture(image: UInt8[np.ndarray, "H W 3"]) -> Box:
     """The square box around the middle of a picture that holds all of it."""
     height, width = image.shape[:2]
-    return Box(((width - 1) / 2, (height - 1) / 2), max(height, width) / PIXELS_PER_SCALE)
+    return Box((width / 2, height / 2), max(height, width) / PIXELS_PER_SCALE)
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
