@@ -110,7 +110,7 @@ def _details(asset: AssetStatus) -> list[str]:
     if asset.sha256 is not None:
         lines.append(f"sha256: {asset.sha256}")
     if asset.expected_sha256 is not None and asset.expected_sha256 != asset.sha256:
-        lines.append(f"published sha256: {asset.expected_sha256}")
+        lines.append(f"published: {asset.expected_sha256}")
     lines.append(f"licence: {asset.licence}")
     if not asset.present or asset.differs:
         lines.append(f"to get it: {asset.how_to_get}")

@@ -92,7 +92,7 @@ def merge(settings: Iterable[Setting]) -> dict[str, Any]:
     merged: dict[str, Setting] = {}
     for setting in settings:
         first = merged.setdefault(setting.key, setting)
-        if first.value != setting.value:
+        if first is not setting and first.value != setting.value:
             raise ConfigError(
                 f"{setting.key} is set twice: {first.spelled!r} and {setting.spelled!r}; keep one"
             )
