@@ -72,20 +72,75 @@ class Goldens:
         assert error <= relative, f"{what}: off by {error:.2e} of the largest value"
 
 
-@pytest.fixture(scope="session")
-def goldens_root(request) -> Path:
+def _half(request, half: str) -> Goldens:
     root = request.config.getoption("--goldens").resolve()
-    missing = [half for half in ("model", "data") if not (root / half).is_dir()]
-    if missing:
-        pytest.fail(f"--goldens {root}: no subfolder {' and no subfolder '.join(missing)}")
-    return root
+    if not (root / half).is_dir():
+        pytest.fail(f"--goldens {root} has no subfolder {half}")
+    return Goldens(half, root)
 
 
 @pytest.fixture(scope="session")
-def model_goldens(goldens_root) -> Goldens:
-    return Goldens("model", goldens_root)
+def model_goldens(request) -> Goldens:
+    return _half(request, "model")
 
 
 @pytest.fixture(scope="session")
-def data_goldens(goldens_root) -> Goldens:
-    return Goldens("data", goldens_root)
+def data_goldens(request) -> Goldens:
+    return _half(request, "data")
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the four networks of the manifest, with the recipe's weights and no dropout."""
+
+    name: str
+    kind: str
+    arch: str
+    model: Any
+    body: Any
+
+
+def metro_state_dict(manifest_entry: Any, prefix: str) -> dict[str, Any]:
+    """Every entry that the original network has, dead ones included, by the recipe."""
+    import recipe
+    import torch
+
+    return {
+        key: torch.from_numpy(recipe.weight(key, tuple(shape), prefix))
+        for key, shape, _, _ in manifest_entry["state_dict"]
+    }
+
+
+NETWORKS = [
+    "body-hrnet-w40",
+    "hand-hrnet-w40",
+    pytest.param("body-hrnet-w64", marks=pytest.mark.slow),
+    pytest.param("hand-hrnet-w64", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="session", params=NETWORKS)
+def network(request, model_goldens, assets_dir) -> Network:
+    """Loaded through the converter from a METRO state dict, so conversion is tested as well."""
+    from metro_ray.bodies import load_body
+    from metro_ray.models import build_metro
+    from metro_ray.models.convert import load_state
+
+    kind, arch = request.param.split("-", 1)
+    body = load_body({"body": "smpl", "hand": "mano"}[kind], assets_dir)
+    model = build_metro(
+        body.spec,
+        body.template_tokens(),
+        arch=arch,
+        input_feat_dim=(2051, 512, 128),
+        hidden_feat_dim=(1024, 256, 128 if kind == "body" else 64),
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        dropout=0.0,
+        attention_dropout=0.0,
+    )
+    manifest = model_goldens.shared_json("manifest.json")[request.param]
+    tensors = metro_state_dict(manifest, model_goldens.prefix)
+    report = load_state(model, tensors, request.param)
+    assert report.matches
+    return Network(request.param, kind, arch, model.eval(), body)
