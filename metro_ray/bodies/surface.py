@@ -25,7 +25,7 @@ def closest_on_mesh(
     points: Float[np.ndarray, "N 3"],
     vertices: Float[np.ndarray, "V 3"],
     faces: Int[np.ndarray, "F 3"],
-    num_neighbours: int = 24,
+    num_neighbours: int = 12,
 ) -> SurfacePoints:
     """Closest surface point of each point, among the faces around its nearest vertices.
 
