@@ -60,7 +60,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if strangers:
         raise CheckpointError(
             f"{path} is not a state dict: {', '.join(strangers[:3])} "
-            f"{'is' if len(strangers) == 1 else 'are'} not tensors"
+            f"{'is not a tensor' if len(strangers) == 1 else 'are not tensors'}"
         )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
