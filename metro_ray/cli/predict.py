@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
             export_mesh(result, arguments.out / f"{number:03d}_{path.stem}.{ending}")
         items.append(GalleryItem(title=path.name, image=image, result=result))
     page = write_gallery(arguments.out, items, title=f"Predictions of {arguments.checkpoint}")
-    print(f"{len(results)} meshes in {arguments.out}, gallery: {page}")
+    print(f"meshes: {len(results)} in {arguments.out}\ngallery: {page}")
     return 0
 
 

@@ -98,12 +98,29 @@ class _Remember(argparse.Action):
         namespace.by_dest[self.dest] = GivenFlag(self.flag, value, spelled, earlier)
 
 
+class _Once(argparse.Action):
+    """Store a value, and refuse a second one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        first = getattr(namespace, self.dest)
+        if first not in (None, values):
+            parser.error(f"{option_string} is given twice: {first} and {values}")
+        setattr(namespace, self.dest, values)
+
+
 def flag_parser(kind: Kind, prog: str | None = None) -> FlagParser:
     """METRO's parser for bodies or hands, with unique prefixes as abbreviations."""
     parser = FlagParser(kind, prog)
     parser.add_argument(
         "--preset",
         metavar="NAME|FILE",
+        action=_Once,
         help="settings to start from: `metro-ray presets` lists them",
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -127,7 +144,7 @@ def log_remarks(given: Iterable[GivenFlag]) -> None:
     for item in given:
         if item.flag.key is None:
             _LOG.warning("--%s has no effect: %s", item.flag.dest, item.flag.no_effect)
-        if item.earlier:
+        elif item.earlier:
             _LOG.warning("%s counts, not %s", item.spelled, " or ".join(item.earlier))
 
 

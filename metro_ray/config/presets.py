@@ -79,9 +79,10 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()
             for key, _ in node.value:
-                if key.value in seen:
-                    raise ConfigError(f"{path}: {key.value} is there twice{key.start_mark}")
-                seen.add(key.value)
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in seen:
+                    raise ConfigError(f"{path}: {name} is there twice, again in line {line}")
+                seen.add(name)
             return super().construct_mapping(node, deep)
 
     try:

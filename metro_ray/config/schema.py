@@ -286,3 +286,6 @@ class TrainConfig(_Strict):
         others = ("mano", "anny_hand") if self.kind == "body" else ("smpl", "anny_body")
         fits = self.model.mesh not in others
         _require(fits, "model.mesh", f"a {self.kind} model or auto", self.model.mesh)
+        for name in ("multiscale", "aml"):
+            fits = self.kind == "hand" or not getattr(self.eval, name)
+            _require(fits, f"eval.{name}", "false for bodies (it belongs to hands)", True)

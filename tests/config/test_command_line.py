@@ -213,6 +213,7 @@ def test_all_problems_are_told_at_once():
         ("--epochs 3", "unrecognized arguments: --epochs 3; instead of --epochs: --optim.epochs?"),
         ("--trian_yaml 3", "instead of --trian_yaml: --train_yaml"),
         ("-- --optim.lr 3", "unrecognized arguments"),
+        ("--preset body --preset demo", "--preset is given twice: body and demo"),
     ],
 )
 def test_usage_errors_exit_with_2(line, message, capsys):
