@@ -137,6 +137,9 @@ class ModelConfig(_Strict):
     """Layers of each transformer block."""
     num_attention_heads: int = 4
     """Attention heads of each layer; must divide every hidden_feat_dim."""
+    intermediate_size: int | None = None
+    """Width of the feed-forward nets; None takes METRO's (body 3072 throughout, hand 4 x hidden).
+    METRO's own --intermediate_size changes nothing."""
     drop_out: float = 0.1
     """Dropout of the hidden states."""
     attention_dropout: float = 0.1
@@ -147,7 +150,7 @@ class ModelConfig(_Strict):
     """Largest share of tokens masked while training; None takes METRO's (body 0.3, hand 0)."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "model", self, "num_hidden_layers", "num_attention_heads")
+        _at_least(1, "model", self, "num_hidden_layers", "num_attention_heads", "intermediate_size")
         _below_one("model", self, "drop_out", "attention_dropout", "mask_fraction")
         widths, hidden = self.input_feat_dim, self.hidden_feat_dim
         keys = "model.input_feat_dim and model.hidden_feat_dim"

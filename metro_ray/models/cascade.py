@@ -24,7 +24,7 @@ class Cascade(nn.Module):
         *,
         input_dims: Sequence[int],
         hidden_dims: Sequence[int],
-        intermediate_size: Literal["metro_body", "4x"],
+        intermediate_size: Literal["metro_body", "4x"] | int,
         num_layers: int,
         num_heads: int,
         dropout: float,
@@ -38,7 +38,6 @@ class Cascade(nn.Module):
         super().__init__()
         _check_dims(input_dims, hidden_dims, num_layers, num_heads)
         output_dims = [*input_dims[1:], COORDINATES]
-        fixed = intermediate_size == "metro_body"
         last = len(input_dims) - 1
         self.encoders = nn.ModuleList(
             Encoder(
@@ -46,7 +45,7 @@ class Cascade(nn.Module):
                 input_dim,
                 hidden_dim,
                 output_dim,
-                intermediate_dim=_METRO_BODY_INTERMEDIATE if fixed else 4 * hidden_dim,
+                intermediate_dim=intermediate_dim(intermediate_size, hidden_dim),
                 num_layers=num_layers,
                 num_heads=num_heads,
                 dropout=dropout,
@@ -67,6 +66,13 @@ class Cascade(nn.Module):
         for index, encoder in enumerate(self.encoders):
             output = encoder(output.tokens, return_attention and index == last)
         return output
+
+
+def intermediate_dim(rule: Literal["metro_body", "4x"] | int, hidden_dim: int) -> int:
+    """Width of the feed-forward nets of an encoder by METRO's rule, or as given."""
+    if rule == "metro_body":
+        return _METRO_BODY_INTERMEDIATE
+    return 4 * hidden_dim if rule == "4x" else rule
 
 
 def _check_dims(

@@ -107,6 +107,7 @@ def build_metro(
     num_attention_heads: int,
     dropout: float,
     attention_dropout: float = 0.1,
+    intermediate_size: int | None = None,
     upsampling_init: Literal["random", "topology"] = "random",
     upsampling_matrices: Sequence[Any] | None = None,
 ) -> Metro:
@@ -122,6 +123,7 @@ def build_metro(
         num_attention_heads: Heads of each layer.
         dropout: Dropout of hidden states.
         attention_dropout: Dropout of attention weights.
+        intermediate_size: Width of the feed-forward nets; None takes METRO's rule for the mesh.
         upsampling_init: Random start, or the mesh's own interpolation.
         upsampling_matrices: The interpolation of each step, coarse to full, (fine, coarse).
 
@@ -149,7 +151,7 @@ def build_metro(
             spec.num_tokens,
             input_dims=input_feat_dim,
             hidden_dims=hidden_feat_dim,
-            intermediate_size=spec.intermediate_size,
+            intermediate_size=intermediate_size or spec.intermediate_size,
             num_layers=num_hidden_layers,
             num_heads=num_attention_heads,
             dropout=dropout,
