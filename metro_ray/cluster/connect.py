@@ -1,0 +1,164 @@
+"""Attach to a Ray cluster, or start one on this machine and shut it down again.
+
+`RAY_ADDRESS` decides: where it is set (by hand, or by `ray job submit`), that cluster is used, and
+only that. Otherwise a cluster is started for the run: own temporary folder, own random token (Ray
+listens on all interfaces), nothing written to the home folder, nothing left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metro_ray.cluster.machine import num_gpus, object_store_bytes, usable_cpus
+from metro_ray.cluster.resources import NodeResources, ResourcePlan, local_node, plan_resources
+from metro_ray.errors import MetroRayError, ResourceError
+
+if TYPE_CHECKING:
+    from metro_ray.config.schema import TrainConfig
+
+_LOG = logging.getLogger(__name__)
+_LOCAL = "local"
+_MAX_TEMP_DIR = 40
+"""Ray adds some 62 characters to the folder for its sockets, whose paths end at 107."""
+
+_AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",  # no line of a run's log is dropped for being like another
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_DISABLE_WORKER_LOG_PREFIX": "1",  # the lines of rank 0 are the lines of the run
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how long a report waits for the controller
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+_QUIET_LOCALLY = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""This machine does not announce that it will be taken away; the watcher is a process of 100 MB."""
+
+
+@contextmanager
+def cluster(config: TrainConfig) -> Iterator[ResourcePlan]:
+    """Have a cluster while the context lasts, and know how the run divides it.
+
+    A Ray session of this process that is already there is used and left alone. Variables of the
+    environment that the user has set win over ours.
+
+    Raises:
+        ResourceError: `RAY_ADDRESS` cannot be reached, or the cluster cannot run this.
+    """
+    address = os.environ.get("RAY_ADDRESS", _LOCAL)
+    local = _QUIET_LOCALLY if address == _LOCAL else {}
+    with _environment({**_QUIET, **local, **_train_environment(config)}):
+        import ray
+
+        if ray.is_initialized():
+            yield plan_resources(_live_nodes(), config)
+        elif address != _LOCAL:
+            with _attached(address):
+                yield plan_resources(_live_nodes(), config)
+        else:
+            node = local_node(config, usable_cpus(), num_gpus())
+            plan = plan_resources([node], config)  # refuses before anything has been started
+            with _started(node):
+                yield plan
+
+
+@contextmanager
+def _attached(address: str) -> Iterator[None]:
+    import ray
+
+    try:
+        ray.init(address=address, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        raise ResourceError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} (RAY_AUTH_MODE is {mode}): start it "
+            "with `ray start --head`, give the token it was started with (RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN), or unset RAY_ADDRESS to run on this machine alone"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _started(node: NodeResources) -> Iterator[None]:
+    import ray
+
+    _give_token()
+    with _temp_dir() as folder:
+        try:
+            ray.init(
+                address=_LOCAL,
+                num_cpus=int(node.cpus),
+                num_gpus=int(node.gpus),
+                object_store_memory=object_store_bytes(),
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+            )
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _give_token() -> None:
+    """Give the cluster a random token, where the user has not decided about authentication.
+
+    Ray switches token mode on for a local cluster by itself, but would write its token into the
+    home folder. The token stays in this process's environment: Ray reads it once per process.
+    """
+    if not any(os.environ.get(name) for name in _AUTH_VARIABLES):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _temp_dir() -> Iterator[Path]:
+    """A short folder for Ray's sockets and logs; kept after an error that nobody has foreseen."""
+    base = Path(os.environ.get("RAY_TMPDIR", "/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="mr-", dir=base))
+    if len(str(folder)) > _MAX_TEMP_DIR:
+        folder.rmdir()
+        raise ResourceError(
+            f"RAY_TMPDIR is {base}, which is too long for Ray's sockets; name a folder of at most "
+            f"{_MAX_TEMP_DIR - 12} characters"
+        )
+    try:
+        yield folder
+    except MetroRayError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except Exception:
+        _LOG.warning("Ray's logs are kept in %s", folder)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _live_nodes() -> list[NodeResources]:
+    import ray
+
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [NodeResources(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
+
+
+def _train_environment(config: TrainConfig) -> dict[str, str]:
+    return {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.scaling.start_timeout_s)}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that are not set yet, and take them away again."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

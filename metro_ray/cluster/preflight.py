@@ -1,0 +1,108 @@
+"""Everything about a run that can be found wrong before a cluster is started."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from metro_ray.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from metro_ray.config.schema import TrainConfig
+
+_LOG = logging.getLogger(__name__)
+_SYNTH_SEEDS = {"train": 1, "val": 2}
+"""People of the validation set are not those of the training set."""
+
+
+class CheckedRun(NamedTuple):
+    """A run that may start."""
+
+    config: TrainConfig
+    """With an absolute output folder and assets folder."""
+    mesh: str
+    """Body model of the predicted mesh."""
+    mesh_reason: str
+
+
+def check_run(config: TrainConfig) -> CheckedRun:
+    """Open, without a cluster, what the ranks will open; render synthetic data that is missing.
+
+    Raises:
+        ConfigError: Settings that contradict each other.
+        AssetNotFoundError, AssetError: The body model.
+        DataError: A data set.
+        CheckpointError: Weights to start from.
+    """
+    from metro_ray.bodies import load_body, resolve_mesh
+    from metro_ray.bodies.assets import assets_folder
+    from metro_ray.training.data_source import open_split
+
+    _check_settings(config)
+    assets = str(assets_folder(config.assets.root).absolute())
+    output_dir = Path(config.run.output_dir).absolute()
+    config = replace(
+        config,
+        assets=replace(config.assets, root=assets),
+        run=replace(config.run, output_dir=str(output_dir)),
+    )
+    mesh, reason = resolve_mesh(config.kind, config.model.mesh, config.assets.root)
+    _LOG.info("%s", reason)
+    spec = load_body(mesh, config.assets.root).spec
+    for split in ("train", "val"):
+        _render_missing(config, split)
+        dataset = open_split(config, spec, split)
+        if dataset is not None:
+            _LOG.info("%s: %s", split, dataset.describe())
+    _check_weights(config, mesh)
+    _check_writable(output_dir)
+    return CheckedRun(config, mesh, reason)
+
+
+def _check_settings(config: TrainConfig) -> None:
+    if config.eval.only and config.data.val_yaml is None:
+        raise ConfigError("eval.only needs a data set to evaluate on: give --val_yaml")
+    if not config.eval.only and config.data.train_yaml is None:
+        raise ConfigError("there is nothing to train on: give --train_yaml (or --preset demo)")
+
+
+def _render_missing(config: TrainConfig, split: str) -> None:
+    """Render the split's synthetic data set if it is asked for and not there."""
+    data = config.data
+    name = data.train_yaml if split == "train" else data.val_yaml
+    number = data.synth_train if split == "train" else data.synth_val
+    if name is None or number == 0 or (split == "train" and config.eval.only):
+        return
+    path = Path(name)
+    if path.is_file() or (Path(data.root) / path).is_file():
+        return
+    from metro_ray.data.synth import run_synth
+
+    _LOG.info("rendering %d synthetic samples into %s", number, path.parent)
+    run_synth(config.kind, number, path.parent, _SYNTH_SEEDS[split], yaml_name=path.stem)
+
+
+def _check_weights(config: TrainConfig, mesh: str) -> None:
+    from dataclasses import asdict
+
+    from metro_ray.training.checkpoint_meta import read_meta, require_same_architecture
+
+    backbone, start = config.model.backbone_weights, config.run.resume_checkpoint
+    for key, name in (("model.backbone_weights", backbone), ("run.resume_checkpoint", start)):
+        if name is not None and not Path(name).exists():
+            raise CheckpointError(f"{key}: {Path(name).absolute()} does not exist")
+    if start is not None and Path(start).is_dir() and not config.run.allow_mismatch:
+        meta = read_meta(Path(start))
+        require_same_architecture(meta, asdict(config.model), mesh, Path(start))
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"run.output_dir {folder} cannot be written: {error}") from error

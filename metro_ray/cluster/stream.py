@@ -1,0 +1,209 @@
+"""BatchStream: the batches of one slice of an epoch plan, decoded by Ray Data ahead of their use.
+
+A stream starts its pipeline when it is made, in a thread of its own, so the first batch of the next
+epoch is decoded while this epoch is still being trained on. Order and content are exact: batch k is
+the k-th slice of the plan's rows, which is checked by row number.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import ray.data
+from jaxtyping import Int
+
+from metro_ray.cluster.blocks import CollateBatch, LoadedBatch, PlanDatasource, StoredReader
+from metro_ray.cluster.failures import find_metro_error
+from metro_ray.errors import DataError, TrainingError
+
+if TYPE_CHECKING:
+    from metro_ray.cluster.resources import ResourcePlan
+
+STALL_S = 600.0
+_POLL_S = 0.2
+
+
+class StreamSettings(NamedTuple):
+    """How a stream reads, the same for all streams of a rank."""
+
+    block_rows: int
+    """Rows that one task decodes."""
+    prefetch_batches: int
+    task_cpus: float
+    """Logical CPUs of a read task."""
+    pin_memory: bool
+    stall_s: float = STALL_S
+    """How long to wait for a batch before the run is given up, seconds."""
+
+
+class _End(NamedTuple):
+    error: BaseException | None
+
+
+class BatchStream:
+    """Iterates once over the batches of `rows`; started at once, stopped by `close`."""
+
+    def __init__(
+        self,
+        reader: StoredReader,
+        rows: Int[np.ndarray, " rows"],
+        *,
+        epoch: int,
+        batch_size: int,
+        settings: StreamSettings,
+        on_read: Callable[[], None] | None = None,
+    ) -> None:
+        """Start reading.
+
+        Args:
+            reader: Reads the rows.
+            rows: Entries of the plan in order, cut into batches from the front.
+            epoch: Of the augmentation.
+            batch_size: Rows of a batch; only the last may have less.
+            settings: How to read.
+            on_read: Called from the stream's thread when all rows have been read.
+        """
+        chunks = cut_chunks(rows, settings.block_rows, first=batch_size)
+        self._source = PlanDatasource(reader, chunks, epoch)
+        self._rows = rows
+        self._batch_size = batch_size
+        self._settings = settings
+        self._on_read = on_read
+        self._ready: queue.Queue[LoadedBatch | _End] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="batch-stream", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[LoadedBatch]:
+        """Batches in plan order.
+
+        Raises:
+            DataError: A batch is not the one that the plan says, or a task failed on the data.
+            TrainingError: No batch for `stall_s` seconds.
+        """
+        try:
+            for start in range(0, len(self._rows), self._batch_size):
+                loaded = self._next()
+                if not isinstance(loaded, LoadedBatch):
+                    raise self._failure(start, loaded.error)
+                planned = self._rows[start : start + self._batch_size]
+                if not np.array_equal(loaded.entries, planned):
+                    raise DataError(
+                        f"batch {start // self._batch_size} of this rank holds rows "
+                        f"{loaded.entries.tolist()}, the plan says {planned.tolist()}; "
+                        "Ray Data did not preserve the order"
+                    )
+                yield loaded
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading and give the tasks' CPUs back."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=10.0)
+
+    def _next(self) -> LoadedBatch | _End:
+        deadline = time.monotonic() + self._settings.stall_s
+        while True:
+            try:
+                return self._ready.get(timeout=_POLL_S)
+            except queue.Empty:
+                if time.monotonic() > deadline:
+                    raise TrainingError(
+                        f"no batch for {self._settings.stall_s:.0f} s: the read tasks get no CPU "
+                        "or the storage does not answer; look at `ray status`, lower "
+                        "scaling.cpus_per_worker, or free the cluster of other jobs"
+                    ) from None
+
+    def _failure(self, start: int, error: BaseException | None) -> BaseException:
+        if error is None:
+            return DataError(
+                f"the stream ended after {start} of {len(self._rows)} rows of this rank"
+            )
+        return find_metro_error(error) or error
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            self._read()
+        except BaseException as caught:  # noqa: BLE001 - raised in the consumer's thread
+            error = caught
+        self._put(_End(error))
+
+    def _read(self) -> None:
+        num_tasks = self._source.num_tasks
+        dataset = ray.data.read_datasource(
+            self._source, num_cpus=self._settings.task_cpus, override_num_blocks=num_tasks
+        )
+        batches = iter(
+            dataset.iter_torch_batches(
+                batch_size=self._batch_size,
+                prefetch_batches=self._settings.prefetch_batches,
+                collate_fn=CollateBatch(pin_memory=self._settings.pin_memory),
+                device="cpu",
+            )
+        )
+        for loaded in batches:
+            if not self._put(loaded):
+                return
+        if self._on_read is not None and not self._stop.is_set():
+            self._on_read()
+
+    def _put(self, item: LoadedBatch | _End) -> bool:
+        """Hand an item to the consumer; False if it does not want any more."""
+        while not self._stop.is_set():
+            try:
+                self._ready.put(item, timeout=_POLL_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+def cut_chunks(
+    rows: Int[np.ndarray, " rows"], block_rows: int, *, first: int
+) -> list[Int[np.ndarray, " rows"]]:
+    """Rows of each read task: `block_rows`, but the first tasks begin at `first` rows and double.
+
+    So the first batch waits for as few rows as it needs, and the bulk of the epoch has few tasks.
+    """
+    chunks, start, size = [], 0, min(first, block_rows)
+    while start < len(rows):
+        chunks.append(rows[start : start + size])
+        start += size
+        size = min(2 * size, block_rows)
+    return chunks
+
+
+def configure_ray_data(plan: ResourcePlan, row_bytes: int, block_rows: int) -> None:
+    """Set this process's defaults for the streams that will be made in it.
+
+    Each stream has its own executor, which would take the whole cluster: its CPUs and its share of
+    the object store are limited to what the plan gives to one rank. Ray's own no-progress timeout
+    is off, because it also counts the time in which the consumer does not ask (a long validation);
+    `BatchStream` watches instead.
+    """
+    import logging
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.enable_auto_log_stats = False
+    context.execution_no_progress_timeout_s = -1
+    options = context.execution_options
+    options.preserve_order = True
+    tasks = plan.concurrent_read_tasks
+    options.resource_limits = ray.data.ExecutionResources.for_limits(
+        cpu=tasks * plan.data_task_cpus,
+        object_store_memory=_BLOCKS_PER_TASK * tasks * block_rows * row_bytes,
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+_BLOCKS_PER_TASK = 8

@@ -1,0 +1,199 @@
+"""run_train: a config becomes a `TorchTrainer` on a cluster, and its outcome a `RunSummary`.
+
+Whatever can be checked without a cluster is checked before there is one. On each rank the same
+`training.loop.fit` runs as without Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metro_ray.cluster.connect import cluster
+from metro_ray.cluster.failures import find_metro_error, root_cause
+from metro_ray.cluster.preflight import CheckedRun, check_run
+from metro_ray.cluster.resources import ResourcePlan
+from metro_ray.config.load import from_dict, to_dict
+from metro_ray.errors import ResourceError, TrainingError
+
+if TYPE_CHECKING:
+    from ray.train import Result, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    from metro_ray.config.schema import TrainConfig
+
+_LOG = logging.getLogger(__name__)
+_MAX_RESTARTS = 3
+_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+_SHOWN = (
+    ("PA-MPJPE", "pa_mpjpe_mm"),
+    ("MPJPE", "mpjpe_mm"),
+    ("MPVE", "mpve_mm"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary:
+    """What a run came to."""
+
+    run_dir: Path
+    result: dict[str, Any]
+    """What `result.json` holds."""
+
+    def text(self) -> str:
+        """A few lines for people: metrics beside the mean-mesh baseline, and where to look."""
+        lines = []
+        for title, name in _SHOWN:
+            value, baseline = self.result.get(f"val/{name}"), self.result.get(f"baseline/{name}")
+            if value is not None:
+                beside = "" if baseline is None else f"   (mean mesh {baseline:.1f} mm)"
+                lines.append(f"{title:9s} {value:7.1f} mm{beside}")
+        places = {"result": self.run_dir / "result.json"}
+        places |= {name: self.result.get(name) for name in ("checkpoint", "gallery")}
+        lines += [f"{name:11s} {place}" for name, place in places.items() if place is not None]
+        return "\n".join(lines)
+
+
+def run_train(config: TrainConfig) -> RunSummary:
+    """Train, or with `eval.only` evaluate, on the cluster of `RAY_ADDRESS` or on this machine.
+
+    Raises:
+        MetroRayError: Settings, files, resources or the training itself; see the subclasses.
+    """
+    run = check_run(config)
+    with cluster(run.config) as plan:
+        _LOG.info("%s", plan.text)
+        returned = _fit(run, plan)
+    return RunSummary(run_dir=Path(run.config.run.output_dir), result=returned)
+
+
+def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
+    """Run the trainer; start it again from its last checkpoint when ranks were lost."""
+    from ray.train import ControllerError, WorkerGroupError
+
+    with _ray_folder(Path(run.config.run.output_dir)) as storage:
+        for restarts in range(_MAX_RESTARTS + 1):
+            try:
+                return _returned(_make_trainer(run, plan, storage).fit())
+            except WorkerGroupError as error:
+                if restarts == _MAX_RESTARTS or not _lost_ranks(error):
+                    raise _explained(error) from error
+                _LOG.warning(
+                    "rank(s) %s were lost; going on from the last checkpoint (%d of %d restarts)",
+                    ", ".join(str(rank) for rank in sorted(error.worker_failures)),
+                    restarts + 1,
+                    _MAX_RESTARTS,
+                )
+            except ControllerError as error:
+                raise _explained(error) from error
+    raise AssertionError("unreachable")
+
+
+def _make_trainer(run: CheckedRun, plan: ResourcePlan, storage: Path) -> TorchTrainer:
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources = {"CPU": plan.cpus_per_worker}
+    if plan.use_gpu:
+        resources["GPU"] = plan.gpus_per_worker
+    return TorchTrainer(
+        train_rank,
+        train_loop_config={
+            "config": to_dict(run.config),
+            "plan": asdict(plan),
+            "mesh": run.mesh,
+            "mesh_reason": run.mesh_reason,
+            "folder": str(Path.cwd()),
+        },
+        torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=plan.train_workers, use_gpu=plan.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=storage.name,
+            storage_path=str(storage.parent),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
+            worker_runtime_env={"env_vars": _WORKER_ENVIRONMENT},
+        ),
+    )
+
+
+def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What each Ray Train worker runs; rank 0 returns what `result.json` holds."""
+    from metro_ray.bodies import load_body
+    from metro_ray.cluster.data import RayDataSource
+    from metro_ray.cluster.worker import RayWorker
+    from metro_ray.training.loop import fit
+
+    if Path(settings["folder"]).is_dir():
+        os.chdir(settings["folder"])  # relative names mean what they mean on the driver
+    config, plan = from_dict(settings["config"]), ResourcePlan(**settings["plan"])
+    worker = RayWorker(use_gpu=plan.use_gpu)
+    body = load_body(settings["mesh"], config.assets.root)
+    data = RayDataSource(
+        config,
+        body.spec,
+        plan,
+        rank=worker.rank,
+        world_size=worker.world_size,
+        gather=worker.gather,
+        pin_memory=plan.use_gpu,
+    )
+    try:
+        done = fit(config, worker, data, body=body, mesh_reason=settings["mesh_reason"])
+    finally:
+        data.close()
+    return done.result
+
+
+def _returned(result: Result) -> dict[str, Any]:
+    if not isinstance(result.return_value, dict):
+        raise TrainingError("the run ended without a result; its log is log.txt in its folder")
+    return result.return_value
+
+
+def _lost_ranks(error: WorkerGroupError) -> bool:
+    """Whether processes or nodes died, as opposed to an exception in our or the user's code."""
+    from ray.exceptions import RayActorError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    lost = (RayActorError, WorkerHealthCheckFailedError)
+    return any(isinstance(failure, lost) for failure in error.worker_failures.values()) and not any(
+        find_metro_error(failure) for failure in error.worker_failures.values()
+    )
+
+
+def _explained(error: Exception) -> Exception:
+    """Our own error of a rank, else one line that names the first failure."""
+    failures = getattr(error, "worker_failures", None)
+    if failures is None:
+        cause = root_cause(getattr(error, "controller_failure", error))
+        return ResourceError(f"the ranks could not be started: {cause}")
+    for failure in failures.values():
+        if (ours := find_metro_error(failure)) is not None:
+            return ours
+    _LOG.error("%s", error)
+    rank, failure = min(failures.items())
+    cause = root_cause(failure)
+    return TrainingError(f"rank {rank} failed with {type(cause).__name__}: {cause}")
+
+
+@contextmanager
+def _ray_folder(output_dir: Path) -> Iterator[Path]:
+    """A folder for Ray Train's own records of this run, gone when the run is over."""
+    import secrets
+
+    storage = output_dir / ".ray" / secrets.token_hex(4)
+    storage.mkdir(parents=True)
+    try:
+        yield storage
+    finally:
+        shutil.rmtree(storage.parent, ignore_errors=True)
