@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from metro_ray.data.augment import AugmentSettings
+from metro_ray.data.bad_rows import BadRows
+from metro_ray.data.dataset import Row, TsvDataset, open_dataset
+from metro_ray.data.labels import parse_label
+from metro_ray.data.loader import LocalLoader
+from metro_ray.data.plan import EpochPlan
+from metro_ray.data.sample import Sample, blank_sample, collate
+from metro_ray.data.transform import SampleTransform
+from metro_ray.errors import DataError
+
 if TYPE_CHECKING:
+    from metro_ray.bodies.spec import MeshSpec
+    from metro_ray.config.schema import TrainConfig
     from metro_ray.data.sample import Batch
 
 
@@ -28,3 +42,153 @@ class DataSource(Protocol):
     def bad_rows(self) -> dict[str, Any]:
         """Rows that were skipped: {"count": int, "rows": [{"key": str, "reason": str}, ...]}."""
         ...
+
+
+class LocalDataSource:
+    """Reads the run's data sets in this process, with `data.loader_workers` threads.
+
+    Raises:
+        DataError: A data set is missing or broken.
+    """
+
+    def __init__(
+        self, config: TrainConfig, spec: MeshSpec, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._config = config
+        self._spec = spec
+        self._rank = rank
+        self._world_size = world_size
+        self._train = None if config.eval.only else open_split(config, spec, "train")
+        self._val = open_split(config, spec, "val")
+        self._bad = {
+            name: BadRows(config.data.max_bad_rows, name=f"{name} set") for name in ("train", "val")
+        }
+
+    @property
+    def num_train_batches(self) -> int:
+        return 0 if self._train is None else self._plan(self._train, epoch=0).num_batches
+
+    def train_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+        if self._train is None:
+            return iter(())
+        return self._batches(self._train, "train", self._plan(self._train, epoch), start_batch)
+
+    def eval_batches(self) -> Iterator[Batch]:
+        if self._val is None:
+            return iter(())
+        plan = EpochPlan(
+            num_rows=len(self._val),
+            batch_size=self._config.eval.per_gpu_batch_size,
+            world_size=self._world_size,
+            shuffle=False,
+        )
+        return self._batches(self._val, "val", plan, 0)
+
+    def bad_rows(self) -> dict[str, Any]:
+        rows = [row for bad in self._bad.values() for row in bad.rows()]
+        return {
+            "count": len(rows),
+            "rows": [{"key": row.key, "reason": row.reason} for row in rows],
+        }
+
+    def _plan(self, dataset: TsvDataset, epoch: int) -> EpochPlan:
+        return EpochPlan(
+            num_rows=len(dataset),
+            batch_size=self._config.optim.per_gpu_batch_size,
+            world_size=self._world_size,
+            seed=self._config.optim.seed,
+            epoch=epoch,
+            drop_tail=self._config.data.drop_tail,
+        )
+
+    def _batches(
+        self, dataset: TsvDataset, split: str, plan: EpochPlan, start_batch: int
+    ) -> Iterator[Batch]:
+        loader = LocalLoader(
+            dataset,
+            make_transform(self._config, self._spec, train=split == "train"),
+            plan,
+            bad_rows=self._bad[split],
+            rank=self._rank,
+            start_batch=start_batch,
+            num_threads=self._config.data.loader_workers,
+            prefetch_batches=self._config.data.prefetch_batches,
+        )
+        return iter(loader)
+
+
+def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> TsvDataset | None:
+    """Open the training ("train") or validation ("val") set; None where the config names none.
+
+    Raises:
+        DataError: The data set is missing or broken.
+    """
+    yaml_path = config.data.train_yaml if split == "train" else config.data.val_yaml
+    return None if yaml_path is None else open_dataset(yaml_path, spec, root=config.data.root)
+
+
+def make_transform(config: TrainConfig, spec: MeshSpec, *, train: bool) -> SampleTransform:
+    """Unpack the settings of crop, augmentation and masking into a `SampleTransform`."""
+    mask_fraction = config.model.mask_fraction
+    return SampleTransform(
+        spec,
+        train=train,
+        seed=config.optim.seed,
+        image_size=config.data.image_size,
+        crop_mode=config.data.crop,
+        augment=AugmentSettings(
+            flip_probability=config.augment.flip_probability,
+            pixel_gain=config.augment.pixel_gain,
+            rotation_deg=config.augment.rotation_deg,
+            rotation_probability=config.augment.rotation_probability,
+            scale=config.augment.scale,
+            mask_fraction=spec.mask_fraction if mask_fraction is None else mask_fraction,
+        ),
+        rotation_deg=config.eval.rotation_deg,
+        scale_factor=config.eval.scale_factor,
+    )
+
+
+def label_batches(
+    dataset: TsvDataset, spec: MeshSpec, *, batch_size: int = 64, max_rows: int | None = None
+) -> Iterator[Batch]:
+    """Labels without augmentation and without looking at a picture: images are one black pixel.
+
+    Args:
+        dataset: Where rows are read.
+        spec: What the labels describe.
+        batch_size: Rows of a batch.
+        max_rows: Take only about this many rows, evenly spread over the data set. Rows whose
+            label cannot be read are left out (the loader reports them).
+    """
+    count = len(dataset) if max_rows is None else min(max_rows, len(dataset))
+    samples: list[Sample] = []
+    for row_id in np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist():
+        try:
+            samples.append(label_sample(dataset.row(row_id), row_id, spec))
+        except DataError:
+            continue
+        if len(samples) == batch_size:
+            yield collate(samples)
+            samples = []
+    if samples:
+        yield collate(samples)
+
+
+def label_sample(row: Row, row_id: int, spec: MeshSpec) -> Sample:
+    """The labels of a stored row, not augmented; the image is one black pixel.
+
+    Raises:
+        DataError: The label is broken.
+    """
+    label = parse_label(row.label, spec)
+    joints = label.joints_3d.astype(np.float32)
+    joints[:, :3] -= joints[spec.root_label_joint, :3]
+    return blank_sample(spec, row_id, row.source, image_size=1)._replace(
+        joints_3d=joints,
+        pose=label.pose.astype(np.float32),
+        betas=label.betas.astype(np.float32),
+        has_mesh=np.bool_(label.has_mesh),
+        has_joints_3d=np.bool_(label.has_joints_3d),
+        valid=np.bool_(True),
+    )

@@ -15,9 +15,7 @@ def metro_epoch(step: int, steps_per_epoch: int) -> int:
         steps_per_epoch: Steps of one epoch.
     """
     if step < 1 or steps_per_epoch < 1:
-        raise ValueError(
-            f"step and steps_per_epoch count from 1, got {step} and {steps_per_epoch}"
-        )
+        raise ValueError(f"step and steps_per_epoch count from 1, got {step} and {steps_per_epoch}")
     return step // steps_per_epoch
 
 

@@ -1,0 +1,187 @@
+"""What rank 0 does when the last step is done: baseline, gallery, curves and `result.json`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from metro_ray.errors import MetroRayError
+from metro_ray.evaluation import evaluate_baseline, mean_mesh
+from metro_ray.training.checkpoint import load_checkpoint
+from metro_ray.training.curves import draw_curves
+from metro_ray.training.data_source import label_batches, open_split
+from metro_ray.training.files import write_json
+from metro_ray.training.pictures import render_gallery
+from metro_ray.training.system import describe_hardware, versions
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.config.schema import TrainConfig
+    from metro_ray.models import Metro
+    from metro_ray.training.recorder import CsvRow
+
+_LOG = logging.getLogger(__name__)
+_ERRORS = ("pa_mpjpe_mm", "mpjpe_mm", "mpve_mm")
+_BASELINE_ROWS = 20_000
+"""Training rows that the mean mesh is made of at most; its standard error is then below 1 mm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What the loop hands over."""
+
+    config: TrainConfig
+    run_dir: Path
+    metrics: dict[str, float]
+    """Of the last validation; empty without one."""
+    epochs: int
+    steps: int
+    seconds: float
+    images_per_second: float | None
+    """Of all ranks; None where no step was made."""
+    data_wait_share: float | None
+    world_size: int
+    device: torch.device
+    bad_rows: dict[str, Any]
+    mesh_reason: str | None
+    rows: list[CsvRow] = field(default_factory=list)
+    """Of `Recorder.rows`."""
+
+
+def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, Any]:
+    """Write everything that needs the finished model; `result.json` first and again at the end.
+
+    After a training the model is given the weights of the best checkpoint, and `val/*` are its
+    numbers. What does not exist is null, with the reason under `reasons`.
+
+    Returns:
+        What `result.json` holds.
+    """
+    reasons: dict[str, str] = {}
+    checkpoint, metrics, chosen = _chosen_checkpoint(summary, model)
+    if checkpoint is None:
+        reasons["checkpoint"] = "the run only evaluated"
+    baseline = _baseline(summary, body, reasons)
+    result: dict[str, Any] = {
+        **{f"val/{name}": metrics.get(f"val/{name}") for name in _ERRORS},
+        **{f"baseline/{name}": baseline.get(f"baseline/{name}") for name in _ERRORS},
+        "train/images_per_second": summary.images_per_second,
+        "train/data_wait_share": summary.data_wait_share,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        **chosen,
+        "last": summary.metrics,
+        "gallery": None,
+        "curves": None,
+        "kind": summary.config.kind,
+        "epochs": summary.epochs,
+        "steps": summary.steps,
+        "seconds": round(summary.seconds, 3),
+        "bad_rows": summary.bad_rows,
+        "mesh": {"name": body.spec.name, "reason": summary.mesh_reason},
+        "world_size": summary.world_size,
+        "hardware": describe_hardware(summary.device),
+        "versions": versions(),
+        "val/num_rows": metrics.get("val/num_rows"),
+        "reasons": reasons,
+    }
+    _explain_missing(result, metrics, reasons)
+    path = summary.run_dir / "result.json"
+    summary.run_dir.mkdir(parents=True, exist_ok=True)
+    reasons["gallery"] = reasons["curves"] = "not drawn yet"
+    write_json(path, result)
+    _draw(summary, model, body, baseline, result)
+    write_json(path, result)
+    return result
+
+
+def _chosen_checkpoint(
+    summary: RunSummary, model: Metro
+) -> tuple[Path | None, Mapping[str, float | None], dict[str, Any]]:
+    """Best checkpoint, else the last; its metrics; where in the run it is from."""
+    if summary.config.eval.only:
+        return None, summary.metrics, {}
+    checkpoints = summary.run_dir / "checkpoints"
+    link = checkpoints / "best"
+    if not link.is_dir():
+        link = checkpoints / "last"
+    meta = load_checkpoint(link, model)
+    where = {"checkpoint_epoch": meta.epoch, "checkpoint_step": meta.step}
+    return link.absolute(), meta.metrics, where
+
+
+def _baseline(summary: RunSummary, body: BodyModel, reasons: dict[str, str]) -> Mapping[str, float]:
+    """Metrics of predicting the training set's mean mesh for every validation row."""
+    config, spec = summary.config, body.spec
+    reason = None
+    try:
+        train, val = open_split(config, spec, "train"), open_split(config, spec, "val")
+        if train is None or val is None:
+            reason = f"data.{'train' if train is None else 'val'}_yaml is not given"
+        else:
+            rows = label_batches(train, spec, max_rows=_BASELINE_ROWS)
+            mean = mean_mesh(rows, body, summary.device)
+            return evaluate_baseline(mean, body, label_batches(val, spec), summary.device).metrics
+    except MetroRayError as error:
+        reason = str(error)
+    reasons.update({f"baseline/{name}": reason for name in _ERRORS})
+    return {}
+
+
+def _explain_missing(
+    result: Mapping[str, Any], metrics: Mapping[str, float | None], reasons: dict[str, str]
+) -> None:
+    """Give each null among the numbers its reason."""
+    labels = {"mpve_mm": f"a mesh of {result['mesh']['name']}"}
+    for name in _ERRORS:
+        for split in ("val", "baseline"):
+            if _exists(result[f"{split}/{name}"]):
+                continue
+            reasons.setdefault(
+                f"{split}/{name}",
+                f"no validation row is labelled with {labels.get(name, '3D joints')}"
+                if split == "baseline" or metrics
+                else "no validation rows: data.val_yaml is not given or has no readable row",
+            )
+    for name in ("train/images_per_second", "train/data_wait_share"):
+        if result[name] is None:
+            reasons[name] = "no training step was made"
+
+
+def _draw(
+    summary: RunSummary,
+    model: Metro,
+    body: BodyModel,
+    baseline: Mapping[str, float],
+    result: dict[str, Any],
+) -> None:
+    """Draw curves and gallery; one that cannot be drawn does not cost the run."""
+    numbers = {name: value for name, value in result.items() if name.startswith("val/")}
+    metrics = {name: value for name, value in {**numbers, **baseline}.items() if _exists(value)}
+
+    def draw_gallery() -> Path:
+        curves = None if result["curves"] is None else Path(result["curves"])
+        return render_gallery(
+            summary.config, summary.run_dir, model, body, metrics=metrics, curves=curves
+        )
+
+    drawings = {
+        "curves": lambda: draw_curves(summary.rows, baseline, summary.run_dir / "curves.png"),
+        "gallery": draw_gallery,
+    }
+    for name, draw in drawings.items():
+        try:
+            result[name] = str(draw().absolute())
+            del result["reasons"][name]
+        except MetroRayError as error:
+            result["reasons"][name] = str(error)
+            _LOG.warning("no %s: %s", name, error)
+
+
+def _exists(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

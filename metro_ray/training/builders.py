@@ -1,0 +1,136 @@
+"""From settings to objects: the one place that unpacks a config into `build_metro` and the losses.
+
+The log lines are METRO's (`run_metro_bodymesh.py`, main), in its order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metro_ray.errors import ConfigError
+from metro_ray.losses import LossWeights
+from metro_ray.models import Metro, build_metro
+from metro_ray.models.cascade import intermediate_dim
+from metro_ray.models.parameters import count_parameters
+from metro_ray.models.weights_io import load_backbone_weights, load_weights
+from metro_ray.training.checkpoint_meta import META, read_meta, require_same_architecture
+from metro_ray.training.logs import METRO
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.bodies.spec import MeshSpec
+    from metro_ray.config.schema import ModelConfig, TrainConfig
+
+_BERT_BASE = {
+    "num_hidden_layers": 12,
+    "hidden_size": 768,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+"""The configuration file that METRO starts from; it logs what differs."""
+
+
+def build_model(config: TrainConfig, body: BodyModel) -> Metro:
+    """METRO as the config describes it, with random weights or those of `model.backbone_weights`.
+
+    Args:
+        config: Of the run.
+        body: Gives the template, and the mesh's interpolation for `upsampling_init: topology`.
+
+    Raises:
+        ConfigError: Unknown backbone, or numbers that do not fit each other or the body model.
+    """
+    settings = config.model
+    _log_encoders(settings, body.spec)
+    from_topology = settings.upsampling_init == "topology"
+    model = build_metro(
+        body.spec,
+        body.template_tokens(),
+        arch=settings.arch,
+        input_feat_dim=settings.input_feat_dim,
+        hidden_feat_dim=settings.hidden_feat_dim,
+        num_hidden_layers=settings.num_hidden_layers,
+        num_attention_heads=settings.num_attention_heads,
+        dropout=settings.drop_out,
+        attention_dropout=settings.attention_dropout,
+        intermediate_size=settings.intermediate_size,
+        upsampling_init=settings.upsampling_init,
+        upsampling_matrices=body.upsampling_matrices() if from_topology else None,
+    )
+    _load_backbone(model, config)
+    counts = count_parameters(model)
+    METRO.info("Transformers total parameters: %d", counts.metro_transformers)
+    METRO.info("Backbone total parameters: %d", counts.metro_backbone)
+    METRO.info(counts.text)
+    return model
+
+
+def load_start_weights(model: Metro, config: TrainConfig, spec: MeshSpec) -> None:
+    """Load `run.resume_checkpoint`, if given: a METRO state dict or one of our folders.
+
+    As in METRO this takes the weights only; the optimizer and the schedule start anew.
+
+    Raises:
+        CheckpointError: Unreadable, unsafe, or of another architecture.
+    """
+    path = config.run.resume_checkpoint
+    if path is None:
+        if config.eval.only:
+            METRO.warning(
+                "Evaluating weights from scratch: give run.resume_checkpoint a checkpoint"
+            )
+        return
+    METRO.info("Loading state dict from checkpoint %s", path)
+    folder = Path(path)
+    if (folder / META).is_file() and not config.run.allow_mismatch:
+        require_same_architecture(read_meta(folder), asdict(config.model), spec.name, folder)
+    report = load_weights(model, folder, allow_mismatch=config.run.allow_mismatch)
+    if not report.matches:
+        METRO.warning("Not all of %s was used:\n%s", path, report.differences())
+
+
+def loss_weights(config: TrainConfig, spec: MeshSpec) -> LossWeights:
+    """The loss weights of a run.
+
+    Raises:
+        ConfigError: `loss.levels` does not have one share per mesh level.
+    """
+    if len(config.loss.levels) != len(spec.vertex_levels):
+        raise ConfigError(
+            f"loss.levels has {len(config.loss.levels)} shares, but {spec.name} has "
+            f"{len(spec.vertex_levels)} mesh levels {spec.vertex_levels}: give one share per level"
+        )
+    return LossWeights(
+        joints=config.loss.joints, vertices=config.loss.vertices, levels=config.loss.levels
+    )
+
+
+def _load_backbone(model: Metro, config: TrainConfig) -> None:
+    """Fill the backbone and say so; METRO says "loading" even where its file is missing."""
+    arch, weights = config.model.arch, config.model.backbone_weights
+    if weights is None:
+        METRO.info("Init backbone %s from scratch.", arch)
+        return
+    if arch == "hrnet" or arch.startswith("hrnet-"):
+        width = "w40" if arch == "hrnet" else arch.removeprefix("hrnet-")
+        METRO.info("=> loading hrnet-v2-%s model", width)
+    else:
+        METRO.info("=> using pre-trained model '%s'", arch)
+    load_backbone_weights(model, weights, allow_mismatch=config.run.allow_mismatch)
+
+
+def _log_encoders(settings: ModelConfig, spec: MeshSpec) -> None:
+    for hidden in settings.hidden_feat_dim:
+        wanted = {
+            "num_hidden_layers": settings.num_hidden_layers,
+            "hidden_size": hidden,
+            "num_attention_heads": settings.num_attention_heads,
+        }
+        rule = settings.intermediate_size or spec.intermediate_size
+        wanted["intermediate_size"] = intermediate_dim(rule, hidden)
+        for name, value in wanted.items():
+            if value != _BERT_BASE[name]:
+                METRO.info("Update config parameter %s: %d -> %d", name, _BERT_BASE[name], value)
+        METRO.info("Init model from scratch.")

@@ -1,0 +1,189 @@
+"""Checkpoints as folders: tensors and JSON that rebuild a run, never a pickled module.
+
+    checkpoints/
+      checkpoint-3-120/     after epoch 3, step 120; never changed once it is there
+        model.safetensors   weights and BatchNorm statistics, contiguous float32
+        optimizer.pt        Adam's state, read with weights_only=True
+        meta.json           see `CheckpointMeta`
+      best -> checkpoint-2-80
+      last -> checkpoint-3-120
+
+A folder is written under another name, flushed to the disk and renamed; the links are replaced by
+renaming too. So whenever the process dies, `last` and `best` name complete checkpoints.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import struct
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from metro_ray.bodies import load_body
+from metro_ray.config.load import from_dict
+from metro_ray.errors import CheckpointError, ConfigError
+from metro_ray.models import Metro
+from metro_ray.models.weights_io import load_weights
+from metro_ray.training.builders import build_model
+from metro_ray.training.checkpoint_meta import (
+    FILES,
+    META,
+    OPTIMIZER,
+    WEIGHTS,
+    BestEntry,
+    CheckpointMeta,
+    read_meta,
+)
+from metro_ray.training.files import fsync_folder, replace_link, write_json
+from metro_ray.training.system import versions
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.config.schema import TrainConfig
+
+_PREFIX, _PARTIAL = "checkpoint-", ".partial-"
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+)
+"""What torch.load and load_state_dict raise for files that are damaged or of another model."""
+
+
+def save_checkpoint(
+    root: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    meta: CheckpointMeta,
+    *,
+    metric: tuple[str, float] | None = None,
+    keep: int = 1,
+) -> tuple[Path, CheckpointMeta]:
+    """Write a checkpoint folder under `root`, point `last` (and `best`) to it, drop old ones.
+
+    Args:
+        root: The run's checkpoint folder.
+        model: Not wrapped.
+        optimizer: Of the model.
+        meta: `best` lists the best checkpoints before this one; `versions` are filled in here.
+        metric: Name and value to rank this checkpoint by; None leaves the ranking alone.
+        keep: How many of the best to keep beside the last.
+
+    Returns:
+        The folder, and the meta data as written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    name = _unused_name(root, f"{_PREFIX}{meta.epoch}-{meta.step}")
+    best = [entry for entry in meta.best if (root / entry.folder).is_dir()]
+    if metric is not None:
+        best.append(
+            BestEntry(
+                metric=metric[0], value=metric[1], epoch=meta.epoch, step=meta.step, folder=name
+            )
+        )
+        best = sorted(best, key=lambda entry: entry.value)[:keep]
+    meta = replace(meta, best=tuple(best), versions=versions())
+    partial = root / f"{_PARTIAL}{name}"
+    _write_folder(partial, model, optimizer, meta)
+    partial.rename(root / name)
+    fsync_folder(root)
+    replace_link(root / "last", name)
+    if best:
+        replace_link(root / "best", best[0].folder)
+    _prune(root, {name, *(entry.folder for entry in best)})
+    return root / name, meta
+
+
+def load_checkpoint(
+    folder: Path, model: Metro, optimizer: torch.optim.Optimizer | None = None
+) -> CheckpointMeta:
+    """Fill a model, and its optimizer if given, from a checkpoint folder.
+
+    Raises:
+        CheckpointError: Incomplete or broken folder, or weights of another architecture.
+    """
+    meta = read_meta(folder)
+    load_weights(model, folder)
+    if optimizer is not None:
+        try:
+            state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
+            optimizer.load_state_dict(state)
+        except _UNREADABLE as error:
+            raise CheckpointError(f"cannot read {folder / OPTIMIZER}: {error}") from error
+    return meta
+
+
+class PredictorParts(NamedTuple):
+    """What it takes to predict with a checkpoint."""
+
+    config: TrainConfig
+    body: BodyModel
+    model: Metro
+    """In evaluation mode, on the CPU."""
+    meta: CheckpointMeta
+
+
+def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) -> PredictorParts:
+    """Rebuild the network of a checkpoint from its own settings.
+
+    Args:
+        folder: A checkpoint folder, such as `checkpoints/best` of a run.
+        assets_root: Where licensed body models are; None takes the checkpoint's setting.
+
+    Raises:
+        CheckpointError: Incomplete, broken or inconsistent folder.
+        AssetNotFoundError: The body model that it predicts is not on this machine.
+    """
+    meta = read_meta(folder)
+    try:
+        config = from_dict(meta.config)
+    except ConfigError as error:
+        raise CheckpointError(f"the settings in {folder / META} do not fit: {error}") from error
+    body = load_body(meta.mesh, assets_root or config.assets.root)
+    model = build_model(config, body)
+    load_weights(model, folder)
+    return PredictorParts(config, body, model.eval(), meta)
+
+
+def _write_folder(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, meta: CheckpointMeta
+) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+    write_json(folder / META, asdict(meta))
+    for name in FILES:
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+def _unused_name(root: Path, name: str) -> str:
+    """`name`, or with a number behind it where an earlier run has left a folder of that name."""
+    candidate, number = name, 1
+    while (root / candidate).exists():
+        candidate, number = f"{name}.{number}", number + 1
+    return candidate
+
+
+def _prune(root: Path, keep: set[str]) -> None:
+    for path in root.iterdir():
+        ours = path.name.startswith((_PREFIX, _PARTIAL)) and not path.is_symlink()
+        if ours and path.name not in keep:
+            shutil.rmtree(path)

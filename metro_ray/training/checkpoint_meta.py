@@ -1,0 +1,120 @@
+"""What a checkpoint says about itself: its `meta.json`, and whether it fits a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metro_ray.errors import CheckpointError
+
+FORMAT = 1
+WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.pt", "meta.json"
+FILES = (WEIGHTS, OPTIMIZER, META)
+_ARCHITECTURE = (
+    "arch",
+    "input_feat_dim",
+    "hidden_feat_dim",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BestEntry:
+    """One of the best checkpoints of a run."""
+
+    metric: str
+    """What it was chosen by; smaller is better."""
+    value: float
+    epoch: int
+    step: int
+    folder: str
+    """Name inside the run's checkpoint folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointMeta:
+    """What is known about a checkpoint beside its tensors."""
+
+    config: dict[str, Any]
+    """The resolved settings of the run as nested plain values."""
+    mesh: str
+    """Name of the mesh spec."""
+    epoch: int
+    """Epoch to go on with, from 0; equals the number of complete epochs."""
+    step: int
+    """Optimizer steps so far."""
+    batch_in_epoch: int = 0
+    """Batches of `epoch` already trained on; 0 at the start of an epoch."""
+    world_size: int = 1
+    """Ranks of the run that wrote it."""
+    best: tuple[BestEntry, ...] = ()
+    """Best checkpoints so far, best first, this one included."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """Of the validation at this step, where there was one; None where a metric does not exist."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of metro_ray, torch and python."""
+    format: int = FORMAT
+
+
+def read_meta(folder: Path) -> CheckpointMeta:
+    """Read and check `meta.json`.
+
+    Raises:
+        CheckpointError: The folder is not a complete checkpoint, or of a format from the future.
+    """
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{folder} is not a complete checkpoint: {', '.join(missing)} missing; expected a "
+            f"folder with {', '.join(FILES)}, such as checkpoints/best of a run"
+        )
+    try:
+        values = json.loads((folder / META).read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise CheckpointError(
+                f"{folder} has checkpoint format {values['format']}, this version reads up to "
+                f"{FORMAT}; install a newer metro_ray"
+            )
+        best = tuple(BestEntry(**entry) for entry in values.pop("best"))
+        return CheckpointMeta(**values, best=best)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{folder / META} is not a checkpoint's meta data: {error}"
+        ) from error
+
+
+def require_same_architecture(
+    meta: CheckpointMeta, model_settings: Mapping[str, Any], mesh: str, folder: Path
+) -> None:
+    """Refuse a checkpoint whose settings of the network differ, before its tensors are read.
+
+    Args:
+        meta: Of the checkpoint.
+        model_settings: The `model` part of the run's config as plain values.
+        mesh: Name of the run's mesh spec.
+        folder: For the message.
+
+    Raises:
+        CheckpointError: Names each setting with both values.
+    """
+    theirs = meta.config.get("model", {})
+    pairs: dict[str, tuple[object, object]] = {"model.mesh": (meta.mesh, mesh)}
+    for name in _ARCHITECTURE:
+        pairs[f"model.{name}"] = (_plain(theirs.get(name)), _plain(model_settings.get(name)))
+    differing = [f"{key} is {a} there and {b} here" for key, (a, b) in pairs.items() if a != b]
+    if differing:
+        raise CheckpointError(
+            f"checkpoint {folder} is of another architecture: {'; '.join(differing)}. "
+            "Use its own settings, or another checkpoint"
+        )
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

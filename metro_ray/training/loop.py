@@ -1,0 +1,138 @@
+"""`fit`: one rank of a training or evaluation run, the same with and without Ray."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from metro_ray.config.load import dump_yaml
+from metro_ray.training.after import RunSummary, finish_run
+from metro_ray.training.builders import build_model, load_start_weights
+from metro_ray.training.files import write_bytes
+from metro_ray.training.logs import METRO, run_log
+from metro_ray.training.recorder import Recorder
+from metro_ray.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.config.schema import TrainConfig
+    from metro_ray.training.context import WorkerContext
+    from metro_ray.training.data_source import DataSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """What a run came to."""
+
+    run_dir: Path
+    checkpoint: Path | None
+    """The best checkpoint where validation ranked them, else the last; None where the run only
+    evaluated, and on ranks above 0."""
+    metrics: dict[str, float]
+    """Of the last validation, the same on every rank; only numbers that exist."""
+    result: dict[str, Any] | None
+    """What `result.json` holds; None on ranks above 0."""
+
+
+def fit(
+    config: TrainConfig,
+    worker: WorkerContext,
+    data: DataSource,
+    *,
+    body: BodyModel,
+    mesh_reason: str | None = None,
+) -> TrainResult:
+    """Train (or, with `eval.only`, evaluate) as one rank of a run.
+
+    Every rank calls this with the same config. Only rank 0 writes files, all below
+    `run.output_dir`; its checkpoints replace those of an earlier run in that folder.
+
+    Args:
+        config: Of the run.
+        worker: Rank, device, and where to report to.
+        data: Batches of this rank.
+        body: Body model of the predicted mesh; moved to the worker's device.
+        mesh_reason: Why this body model was taken, for the report.
+
+    Raises:
+        TrainingError: No batches to train on, or a loss that is not finite.
+        CheckpointError: A checkpoint to start from is broken or of another architecture.
+        ConfigError: Settings that do not fit the body model.
+    """
+    folder = Path(config.run.output_dir)
+    evaluating = config.eval.only
+    with run_log(folder, worker.rank):
+        torch.manual_seed(config.optim.seed)  # the same weights on every rank
+        model = build_model(config, body)
+        continued = None if evaluating else worker.latest_checkpoint()
+        if continued is None:
+            load_start_weights(model, config, body.spec)
+            if not evaluating and worker.rank == 0 and (folder / "checkpoints").exists():
+                METRO.warning("%s holds an earlier run, which this one replaces", folder)
+        trainer = Trainer(config, worker, data, body, model)
+        if continued is not None:
+            trainer.restore(continued)
+        writes = worker.rank == 0 and not evaluating
+        if writes:
+            write_bytes(folder / "config.yaml", dump_yaml(config).encode())
+        with Recorder(folder, enabled=writes, from_step=trainer.step) as recorder:
+            if evaluating:
+                metrics = trainer.validate(recorder)
+                worker.report(_existing(metrics))
+            else:
+                metrics = trainer.train(recorder)
+        return _finish(config, worker, data, trainer, recorder, metrics, mesh_reason)
+
+
+def _finish(
+    config: TrainConfig,
+    worker: WorkerContext,
+    data: DataSource,
+    trainer: Trainer,
+    recorder: Recorder,
+    metrics: dict[str, float],
+    mesh_reason: str | None,
+) -> TrainResult:
+    """Add up the ranks' timing and, on rank 0, write what the run leaves behind."""
+    total = trainer.total
+    sums = worker.all_reduce_sums(
+        {
+            "images": float(total.num_images),
+            "seconds": total.seconds,
+            "wait_seconds": total.wait_seconds,
+        }
+    )
+    run_dir = Path(config.run.output_dir)
+    if worker.rank > 0:
+        return TrainResult(
+            run_dir=run_dir, checkpoint=None, metrics=_existing(metrics), result=None
+        )
+    timed = sums["seconds"] > 0
+    summary = RunSummary(
+        config=config,
+        run_dir=run_dir,
+        metrics=metrics,
+        epochs=trainer.epoch,
+        steps=trainer.step,
+        seconds=recorder.seconds,
+        images_per_second=worker.world_size * sums["images"] / sums["seconds"] if timed else None,
+        data_wait_share=sums["wait_seconds"] / sums["seconds"] if timed else None,
+        world_size=worker.world_size,
+        device=worker.device,
+        bad_rows=data.bad_rows(),
+        mesh_reason=mesh_reason,
+        rows=recorder.rows,
+    )
+    result = finish_run(summary, trainer.model, trainer.body)
+    checkpoint = None if result["checkpoint"] is None else Path(result["checkpoint"])
+    return TrainResult(
+        run_dir=run_dir, checkpoint=checkpoint, metrics=_existing(metrics), result=result
+    )
+
+
+def _existing(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if math.isfinite(value)}

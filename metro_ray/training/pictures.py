@@ -1,0 +1,129 @@
+"""Predictions on a few validation images, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from metro_ray.data.labels import parse_label
+from metro_ray.data.sample import Batch, Sample, collate
+from metro_ray.data.transform import decode_image
+from metro_ray.errors import DataError, TrainingError
+from metro_ray.evaluation.evaluate import RootRelative, measure
+from metro_ray.geometry.boxes import Box
+from metro_ray.inference import MeshResult, Predictor
+from metro_ray.inference.gallery import GalleryItem, write_gallery
+from metro_ray.losses import build_targets
+from metro_ray.training.data_source import label_sample, open_split
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.config.schema import TrainConfig
+    from metro_ray.data.dataset import TsvDataset
+    from metro_ray.models import Metro
+
+
+class _Picture(NamedTuple):
+    key: str
+    image: np.ndarray
+    """(H, W, 3) RGB uint8."""
+    box: Box
+    labels: Sample
+
+
+def render_gallery(
+    config: TrainConfig,
+    run_dir: Path,
+    model: Metro,
+    body: BodyModel,
+    *,
+    metrics: Mapping[str, float],
+    curves: Path | None,
+) -> Path:
+    """Write `gallery.html` with `eval.gallery_images` validation images into the run's folder.
+
+    Args:
+        config: Of the run; its validation set is read again, evenly spread.
+        run_dir: The run's folder.
+        model: With the weights to show.
+        body: On the model's device.
+        metrics: `val/..` and `baseline/..` numbers for the table.
+        curves: PNG to show, if there is one.
+
+    Raises:
+        TrainingError: There is no picture to show.
+        DataError: The validation set cannot be opened.
+    """
+    dataset = open_split(config, body.spec, "val")
+    if dataset is None:
+        raise TrainingError("data.val_yaml is not given")
+    pictures = _choose(dataset, body, config.eval.gallery_images)
+    if not pictures:
+        raise TrainingError("eval.gallery_images is 0, or no validation row can be read")
+    predictor = Predictor(
+        model,
+        body,
+        next(model.parameters()).device,
+        precision=config.optim.precision,
+        channels_last=config.optim.channels_last,
+        image_size=config.data.image_size,
+    )
+    results = predictor.predict([p.image for p in pictures], [p.box for p in pictures])
+    return write_gallery(
+        run_dir,
+        _items(pictures, results, body, predictor.device),
+        title=f"METRO {config.kind}: {config.model.arch}, {body.spec.name}",
+        metrics=metrics,
+        curves=curves,
+        notes=[f"{len(pictures)} of {len(dataset)} validation images, evenly spread."],
+    )
+
+
+def _choose(dataset: TsvDataset, body: BodyModel, count: int) -> list[_Picture]:
+    chosen: list[_Picture] = []
+    for row_id in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().tolist():
+        try:
+            row = dataset.row(int(row_id))
+            label = parse_label(row.label, body.spec)
+            image = np.ascontiguousarray(decode_image(row.image_bytes)[:, :, ::-1])
+        except DataError:
+            continue  # the loader has counted and named it
+        box = Box(label.center, label.scale)
+        chosen.append(_Picture(row.key, image, box, label_sample(row, int(row_id), body.spec)))
+    return chosen
+
+
+def _items(
+    pictures: list[_Picture], results: list[MeshResult], body: BodyModel, device: torch.device
+) -> list[GalleryItem]:
+    """Put predictions, ground truth and errors of each picture together."""
+    batch = collate([picture.labels for picture in pictures]).to(device)
+
+    def predicted(_: Batch) -> RootRelative:
+        vertices = np.stack([result.vertices for result in results])
+        joints = np.stack([result.joints for result in results])
+        return RootRelative(
+            torch.from_numpy(vertices).to(device), torch.from_numpy(joints).to(device)
+        )
+
+    table = measure(predicted, body, [batch], device, keep_table=True, split="gallery").table
+    assert table is not None
+    targets = build_targets(batch, body)
+    truth = targets.vertices[-1].cpu().numpy()
+    has_mesh = targets.has_mesh.tolist()
+    errors = {"MPJPE": table.mpjpe, "PA-MPJPE": table.pa_mpjpe, "MPVE": table.mpve}
+    exists = {"MPJPE": table.has_joints_3d, "PA-MPJPE": table.has_joints_3d, "MPVE": table.has_mesh}
+    return [
+        GalleryItem(
+            title=picture.key,
+            image=picture.image,
+            result=result,
+            errors_mm={n: 1000.0 * float(e[i]) for n, e in errors.items() if exists[n][i]},
+            truth=truth[i] if has_mesh[i] else None,
+        )
+        for i, (picture, result) in enumerate(zip(pictures, results, strict=True))
+    ]

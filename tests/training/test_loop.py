@@ -1,0 +1,176 @@
+import csv
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from metro_ray.errors import CheckpointError, TrainingError
+from metro_ray.training.checkpoint_meta import read_meta
+from metro_ray.training.context import LocalWorker
+from metro_ray.training.loop import fit
+
+
+def rows_of(folder, kind="train"):
+    with (folder / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row["kind"] == kind]
+
+
+def losses(folder):
+    return {int(row["step"]): float(row["train/loss"]) for row in rows_of(folder)}
+
+
+@pytest.fixture
+def whole_run(body, tiny_data, make_config):
+    worker = LocalWorker("cpu")
+    result = fit(make_config("whole"), worker, tiny_data(), body=body, mesh_reason="asked for")
+    return result, worker
+
+
+def test_result_json_and_files(whole_run):
+    result, _ = whole_run
+    written = json.loads((result.run_dir / "result.json").read_text())
+    assert set(written) >= {
+        "val/pa_mpjpe_mm", "val/mpjpe_mm", "val/mpve_mm", "baseline/pa_mpjpe_mm",
+        "baseline/mpjpe_mm", "baseline/mpve_mm", "train/images_per_second",
+        "train/data_wait_share", "checkpoint", "gallery", "bad_rows", "epochs", "steps",
+        "seconds", "hardware", "mesh", "reasons",
+    }  # fmt: skip
+    assert written["mesh"] == {"name": "smpl", "reason": "asked for"}
+    assert (written["epochs"], written["steps"]) == (2, 4)
+    assert written["bad_rows"]["rows"] == [{"key": "broken.jpg", "reason": "cut"}]
+    for name in ("val/pa_mpjpe_mm", "val/mpjpe_mm", "val/mpve_mm"):
+        assert written[name] > 0
+    assert 0 <= written["train/data_wait_share"] <= 1
+    assert written["train/images_per_second"] > 0
+    for name, value in written.items():
+        if value is None:
+            assert written["reasons"][name], f"{name} is null without a reason"
+    assert written["baseline/mpve_mm"] is None
+    assert "train_yaml" in written["reasons"]["baseline/mpve_mm"]
+    best = read_meta(result.checkpoint)
+    assert best.metrics["val/pa_mpjpe_mm"] == written["val/pa_mpjpe_mm"]
+    assert best.best[0].value == written["val/pa_mpjpe_mm"]
+    names = {path.name for path in result.run_dir.iterdir()}
+    assert names >= {
+        "checkpoints", "config.yaml", "curves.png", "log.txt", "metrics.csv", "result.json",
+        "tensorboard",
+    }  # fmt: skip
+    assert list((result.run_dir / "tensorboard").glob("events.out.*"))
+    assert len(rows_of(result.run_dir, "val")) == 2
+
+
+def test_every_epoch_is_reported_with_its_checkpoint(whole_run):
+    result, worker = whole_run
+    assert [metrics["epoch"] for metrics, _ in worker.reports] == [1.0, 2.0]
+    last_metrics, last_folder = worker.reports[-1]
+    assert last_folder == (result.run_dir / "checkpoints" / "last").resolve()
+    assert last_metrics["val/mpjpe_mm"] == result.metrics["val/mpjpe_mm"]
+
+
+def test_config_yaml_reads_back(whole_run, make_config):
+    from metro_ray.config.load import load_config
+
+    result, _ = whole_run
+    assert load_config("body", preset=result.run_dir / "config.yaml") == make_config("whole")
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3], ids=["mid-epoch", "epoch end", "mid-epoch 2"])
+def test_a_continued_run_repeats_the_losses(body, tiny_data, make_config, stop_after):
+    """With dropout on: what a killed run would have done next is what the continued one does."""
+    steps = {"optim__epochs": 2, "run__checkpoint_every": 1}
+    fit(make_config("whole", **steps), LocalWorker("cpu"), tiny_data(), body=body)
+    whole = losses(_folder(make_config("whole", **steps)))
+
+    class Killed(Exception):
+        pass
+
+    def kill(batch, epoch, index):
+        if epoch * 2 + index == stop_after:
+            raise Killed
+        return batch
+
+    config = make_config("killed", **steps)
+    with pytest.raises(Killed):
+        fit(config, LocalWorker("cpu"), tiny_data(spoil=kill), body=body)
+    last = _folder(config) / "checkpoints" / "last"
+    assert read_meta(last).step == stop_after
+    data = tiny_data()
+    torch.manual_seed(999)
+    fit(config, LocalWorker("cpu", checkpoint=last), data, body=body)
+    assert data.asked[0] == divmod(stop_after, 2)
+    continued = losses(_folder(config))
+    assert list(continued) == [1, 2, 3, 4]
+    for step, loss in whole.items():
+        assert continued[step] == pytest.approx(loss, rel=1e-6)
+
+
+def _folder(config):
+    return Path(config.run.output_dir)
+
+
+def test_resume_checkpoint_takes_weights_only(body, tiny_data, make_config, whole_run):
+    result, _ = whole_run
+    config = make_config(
+        "tuned", run__resume_checkpoint=str(result.checkpoint), optim__lr=1e-12, optim__epochs=1
+    )
+    tuned = fit(config, LocalWorker("cpu"), tiny_data(), body=body)
+    assert read_meta(tuned.checkpoint).step == 2
+    evaluate = make_config("eval", run__resume_checkpoint=str(result.checkpoint), eval__only=True)
+    worker = LocalWorker("cpu")
+    measured = fit(evaluate, worker, tiny_data(), body=body)
+    expected = result.result["val/pa_mpjpe_mm"]
+    assert measured.metrics["val/pa_mpjpe_mm"] == pytest.approx(expected, rel=1e-6)
+    assert measured.result["train/images_per_second"] is None
+    assert measured.checkpoint is None
+    assert not (measured.run_dir / "checkpoints").exists()
+    assert worker.reports[0][1] is None
+
+
+def test_checkpoint_of_another_architecture_is_refused(body, tiny_data, make_config, whole_run):
+    result, _ = whole_run
+    config = make_config(
+        "other", run__resume_checkpoint=str(result.checkpoint), model__hidden_feat_dim=(16, 4)
+    )
+    with pytest.raises(CheckpointError, match=r"model\.hidden_feat_dim is \[16, 8\] there"):
+        fit(config, LocalWorker("cpu"), tiny_data(), body=body)
+    with pytest.raises(CheckpointError, match=r"model\.hidden_feat_dim"):
+        fit(
+            make_config("other", model__hidden_feat_dim=(16, 4)),
+            LocalWorker("cpu", checkpoint=result.checkpoint),
+            tiny_data(),
+            body=body,
+        )
+
+
+def test_not_finite_loss_stops_with_step_and_terms(body, tiny_data, make_config):
+    def spoil(batch, epoch, index):
+        if index == 1:
+            batch.keypoints_2d[0, :, 0] = float("inf")
+        return batch
+
+    config = make_config()
+    with pytest.raises(TrainingError, match=r"step 2 is not finite.*keypoints_2d inf.*optim\.lr"):
+        fit(config, LocalWorker("cpu"), tiny_data(spoil=spoil), body=body)
+    assert not (_folder(config) / "checkpoints").exists()
+
+
+def test_nothing_to_train_on(body, tiny_data, make_config):
+    with pytest.raises(TrainingError, match=r"nothing to train on.*data\.train_yaml"):
+        fit(make_config(), LocalWorker("cpu"), tiny_data(num_rows=1, batch_size=2), body=body)
+
+
+def test_lost_batches_are_noticed(body, tiny_data, make_config):
+    data = tiny_data()
+    batches = data.train_batches
+    data.train_batches = lambda epoch, start=0: iter(list(batches(epoch, start))[:-1])
+    with pytest.raises(TrainingError, match="after 1 of 2 batches"):
+        fit(make_config(), LocalWorker("cpu"), data, body=body)
+
+
+def test_log_file_has_metros_lines_with_the_time(whole_run):
+    result, _ = whole_run
+    text = (result.run_dir / "log.txt").read_text()
+    assert "METRO INFO: Init model from scratch." in text
+    assert not logging.getLogger("METRO").handlers, "handlers are taken away again"

@@ -1,0 +1,88 @@
+import csv
+import math
+
+import pytest
+
+from metro_ray.errors import TrainingError
+from metro_ray.training.curves import draw_curves
+from metro_ray.training.progress import Interval, StepTiming, progress_line
+from metro_ray.training.recorder import Recorder, read_rows
+from metro_ray.training.step import StepLosses
+
+
+def test_rows_are_on_disk_at_once_and_new_names_widen_the_table(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        recorder.record("train", epoch=0, step=1, values={"train/loss": 2.0})
+        recorder.record(
+            "val", epoch=1, step=1, values={"val/mpve_mm": math.nan, "val/mpjpe_mm": 9.5}
+        )
+        recorder.record("train", epoch=1, step=2, values={"train/loss": 1.5})
+        with (tmp_path / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == ["train", "val", "train"]
+    assert rows[1]["val/mpjpe_mm"] == "9.5"
+    assert "val/mpve_mm" not in rows[1], "a number that never existed has no column"
+    assert rows[2]["train/loss"] == "1.5"
+    assert rows[2]["val/mpjpe_mm"] == ""
+
+
+def test_continuing_drops_rows_behind_the_checkpoint(tmp_path):
+    with Recorder(tmp_path) as recorder:
+        for step in (1, 2, 3):
+            recorder.record("train", epoch=0, step=step, values={"train/loss": float(step)})
+    with Recorder(tmp_path, from_step=2) as recorder:
+        recorder.record("train", epoch=0, step=3, values={"train/loss": 30.0})
+    assert [row["train/loss"] for row in read_rows(tmp_path / "metrics.csv")] == [1.0, 2.0, 30.0]
+
+
+def test_tensorboard_files_hold_the_numbers(tmp_path):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    with Recorder(tmp_path) as recorder:
+        recorder.record("train", epoch=0, step=5, values={"train/loss": 2.5})
+    events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(5, 2.5)]
+
+
+def test_absent_tensorboard_is_said_and_does_not_stop_the_run(tmp_path, monkeypatch, caplog):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with Recorder(tmp_path) as recorder:
+        recorder.record("train", epoch=0, step=1, values={"train/loss": 1.0})
+    assert "tensorboard is not installed; pip install" in caplog.text
+    assert len(read_rows(tmp_path / "metrics.csv")) == 1
+
+
+def test_other_ranks_write_nothing(tmp_path):
+    with Recorder(tmp_path / "run", enabled=False) as recorder:
+        recorder.record("train", epoch=0, step=1, values={"train/loss": 1.0})
+    assert not (tmp_path / "run").exists()
+
+
+def test_curves_are_a_picture(tmp_path):
+    rows = [
+        {"kind": "train", "epoch": 0, "step": s, "seconds": s, "train/loss": 10.0 / s,
+         "train/lr": 1e-4, "train/images_per_second": 3.0, "train/data_wait_share": 0.1}
+        for s in (1, 2, 3)
+    ]  # fmt: skip
+    rows.append({"kind": "val", "epoch": 1, "step": 3, "seconds": 4, "val/mpjpe_mm": 50.0})
+    path = draw_curves(rows, {"baseline/mpjpe_mm": 60.0}, tmp_path / "curves.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(TrainingError, match="nothing was recorded"):
+        draw_curves([], {}, tmp_path / "other.png")
+
+
+def test_progress_line_is_metros_with_ours_behind():
+    interval = Interval()
+    interval.add(StepLosses(10.0, 0.1, 0.2, 0.3, {}), StepTiming(2.0, 0.5, 3))
+    interval.add(StepLosses(20.0, 0.1, 0.2, 0.3, {}), StepTiming(2.0, 0.5, 1))
+    values = {**interval.values(world_size=2), "train/lr": 1e-4}
+    line = progress_line(values, epoch=1, step=500, seconds_left=3661.5, memory_mib=812.4)
+    assert line == (
+        "eta: 1:01:01 epoch: 1 iter: 500 max mem : 812  loss: 12.5000, 2d joint loss: 0.2000, "
+        "3d joint loss: 0.1000, vertex loss: 0.3000, compute: 2.0000, data: 0.5000, lr: 0.000100, "
+        "images/s: 2.0, data wait: 25.0 %"
+    )

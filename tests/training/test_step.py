@@ -1,0 +1,100 @@
+import pytest
+import torch
+
+from metro_ray.data.sample import without_labels
+from metro_ray.errors import TrainingError
+from metro_ray.training.builders import build_model, loss_weights
+from metro_ray.training.step import TrainStep, make_optimizer, seed_step
+
+
+@pytest.fixture
+def make_step(body, make_config):
+    def make(lr=1e-3, **overrides):
+        torch.manual_seed(0)
+        config = make_config(model__drop_out=0.0, model__attention_dropout=0.0, **overrides)
+        model = build_model(config, body)
+        return TrainStep(
+            model=model,
+            body=body,
+            optimizer=make_optimizer(model, lr),
+            device=torch.device("cpu"),
+            weights=loss_weights(config, body.spec),
+            precision=config.optim.precision,
+            channels_last=config.optim.channels_last,
+        )
+
+    return make
+
+
+@pytest.fixture
+def batch(tiny_data):
+    return next(tiny_data(num_rows=4, batch_size=4).train_batches(0))
+
+
+def test_overfits_a_handful_of_rows(make_step, batch):
+    step = make_step()
+    losses = [step.run(batch, lr=3e-3, step=i).total for i in range(1, 101)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_total_is_the_weighted_sum_of_its_parts(make_step, batch):
+    losses = make_step().run(batch, lr=1e-3, step=1)
+    assert losses.total == pytest.approx(
+        1000 * losses.joints_3d + 100 * (losses.vertices + losses.keypoints_2d), rel=1e-5
+    )
+    assert set(losses.terms) >= {"joints_3d", "joints_3d_from_mesh", "vertices_24"}
+
+
+def test_learning_rate_is_that_of_the_call(make_step, batch):
+    step = make_step()
+    before = [p.detach().clone() for p in step.model.parameters()]
+    step.run(batch, lr=1e-5, step=1)
+    moved = max((p - q).abs().max() for p, q in zip(step.model.parameters(), before, strict=True))
+    assert float(moved.detach()) == pytest.approx(1e-5, rel=0.2), "Adam's first step is the rate"
+
+
+def test_not_finite_loss_keeps_the_weights(make_step, batch):
+    step = make_step()
+    batch.keypoints_2d[1, :, 0] = float("nan")
+    before = {key: value.clone() for key, value in step.model.state_dict().items()}
+    with pytest.raises(TrainingError, match=r"step 7 is not finite: total nan .*lr 0\.001"):
+        step.run(batch, lr=1e-3, step=7)
+    for key, value in step.model.named_parameters():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("setting", [{"optim__precision": "bf16"}, {"optim__channels_last": True}])
+def test_other_arithmetic_agrees_with_float32(make_step, batch, setting):
+    expected = make_step().run(batch, lr=1e-3, step=1).total
+    rel = 0.1 if "optim__precision" in setting else 1e-5
+    assert make_step(**setting).run(batch, lr=1e-3, step=1).total == pytest.approx(
+        expected, rel=rel
+    )
+
+
+def test_unlabelled_row_leaves_every_gradient_alive(make_step, body):
+    """A batch of fillers only, as a rank may get at the end of an epoch."""
+    from metro_ray.data.sample import blank_sample, collate
+
+    step = make_step()
+    losses = step.run(collate([without_labels(blank_sample(body.spec, 0))] * 2), lr=1e-3, step=1)
+    assert losses.total == 0.0
+    assert all(p.grad is not None for p in step.model.parameters())
+
+
+def test_seed_depends_on_seed_step_and_rank():
+    def draw(*key):
+        seed_step(*key)
+        return torch.rand(3).tolist()
+
+    draws = [draw(1, 1, 0), draw(2, 1, 0), draw(1, 2, 0), draw(1, 1, 1)]
+    assert draw(1, 1, 0) == draws[0]
+    assert len({tuple(d) for d in draws}) == 4
+
+
+def test_optimizer_is_metros(make_step):
+    optimizer = make_step().optimizer
+    group = optimizer.param_groups[0]
+    assert type(optimizer) is torch.optim.Adam
+    assert len(optimizer.param_groups) == 1
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)
