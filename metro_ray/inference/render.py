@@ -1,7 +1,8 @@
 """Pictures of results: mesh over the photo, side view, joints. Headless, no OpenGL.
 
 Edges are smoothed by rendering at twice the size; shading is Lambert with soft studio lights on
-interpolated normals.
+interpolated normals. A mesh whose triangles all run across the whole body, as an untrained network
+predicts it, has no surface to shade (and would take minutes to cast): its vertices are drawn as dots.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ _FINGERS = {
     "Pinky": (171, 71, 188),
 }
 _MAX_SUPERSAMPLED_PX = 4_000_000
+_TANGLED_COVER = 50.0
+"""Summed face size over squared extent above which a mesh is no surface; closed meshes have 1 to 5."""
 
 
 def _lights() -> raycast.Lights:
@@ -137,6 +140,8 @@ def _render(
     columns, lines = np.maximum(high - low, 0).tolist()
     if columns * lines == 0:
         return _Layer(np.zeros((0, 0, 3), np.float32), np.zeros((0, 0, 1), np.float32), 0, 0)
+    if _is_tangled(vertices_px, faces):
+        return _dots(vertices_px - (*low, 0), columns, lines, color, low)
     factor = 2 if 4 * columns * lines <= _MAX_SUPERSAMPLED_PX else 1
     points = vertices_px.astype(np.float64)
     points[:, :2] = (points[:, :2] - low + 0.5) * factor - 0.5
@@ -148,6 +153,29 @@ def _render(
     rgba = np.concatenate([_to_display(light) * covered, covered], axis=2)
     rgba = cv2.resize(rgba, (columns, lines), interpolation=cv2.INTER_AREA)
     return _Layer(rgba[..., :3], rgba[..., 3:], int(low[0]), int(low[1]))
+
+
+def _is_tangled(
+    vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]
+) -> bool:
+    edges = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1)
+    extent = float(np.ptp(vertices, axis=0).max())
+    return float(np.square(edges.astype(np.float64)).sum()) > _TANGLED_COVER * extent**2
+
+
+def _dots(
+    vertices_px: Float32[np.ndarray, "V 3"],
+    columns: int,
+    lines: int,
+    color: Color,
+    corner: Int32[np.ndarray, "2"],
+) -> _Layer:
+    """One pixel a vertex."""
+    rgba = np.zeros((lines, columns, 4), np.float32)
+    x, y = np.rint(vertices_px[:, :2]).astype(int).T
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < lines)
+    rgba[y[inside], x[inside]] = (*_to_display(np.array(color, np.float32)), 1.0)
+    return _Layer(rgba[..., :3], rgba[..., 3:], int(corner[0]), int(corner[1]))
 
 
 def _composite(

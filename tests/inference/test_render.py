@@ -81,3 +81,14 @@ def test_a_close_up_moves_picture_and_result_alike(ball, size, window):
     np.testing.assert_allclose((x, y), inside.vertices_px[0, :2], atol=0.75)
     zoom = size / (max(window.width, window.height) * 1.2)
     assert inside.vertices_px[0, 2] == pytest.approx(zoom, rel=0.05)
+
+
+def test_a_mesh_without_a_surface_is_drawn_as_dots(ball, photo):
+    """An untrained network's triangles run across the whole body; casting them would take minutes."""
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(len(ball.vertices_px))
+    tangled = ball._replace(vertices_px=ball.vertices_px[shuffled])
+    drawn = overlay(photo, tangled, opacity=1.0)
+    changed = (drawn != photo).any(axis=2)
+    assert 0 < changed.sum() <= len(shuffled)
+    assert not changed[_inside(ball) > 32].any()
