@@ -20,6 +20,7 @@ def run(argv: Sequence[str]) -> int:
         size=arguments.size,
         processes=arguments.processes,
         yaml_name=arguments.name,
+        view=arguments.view,
     )
     return 0
 
@@ -36,6 +37,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--size", type=_positive, default=256, help="side in pixels; default: 256")
+    parser.add_argument(
+        "--view",
+        choices=("wide", "full", "front"),
+        default="wide",
+        help="viewing directions: wide (turned by N(0, 60) degrees), full (all around), front "
+        "(N(0, 20) degrees); default: wide",
+    )
     parser.add_argument("--processes", type=_positive, help="default: one a core")
     parser.add_argument("--name", default="train", help="NAME.yaml is written; default: train")
     return parser

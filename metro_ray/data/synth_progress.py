@@ -1,0 +1,42 @@
+"""Progress of long work: a bar on a terminal, a plain line every few seconds otherwise."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_LINE_EVERY_S = 10.0
+
+
+def show_progress(steps: Iterable[int], total: int, *, done: int = 0, what: str = "") -> None:
+    """Run through `steps`, each saying how much it finished.
+
+    Args:
+        steps: the work; every item is the number of units it finished.
+        total: units of the whole.
+        done: units that were there before.
+        what: the unit's name.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+            task = bar.add_task(what, total=total, completed=done)
+            for step in steps:
+                bar.advance(task, step)
+        return
+    begin = last = time.monotonic()
+    first = done
+    for step in steps:
+        done += step
+        now = time.monotonic()
+        if now - last >= _LINE_EVERY_S or done == total:
+            rate = (done - first) / max(now - begin, 1e-9)
+            left = (total - done) / rate
+            console.print(
+                f"{what}: {done}/{total}, {rate:.0f}/s, {left:.0f} s left", highlight=False
+            )
+            last = now
