@@ -7,12 +7,13 @@ The loop learns its rank, its device, how to wrap the model and where to report 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Protocol
 
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
 
 from metro_ray.errors import ResourceError
 
@@ -129,6 +130,15 @@ def broadcast_buffers(model: nn.Module) -> None:
     """
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return
-    if torch.distributed.get_world_size() > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+    if torch.distributed.get_world_size() < 2:
+        return
+    kinds: defaultdict[torch.dtype, list[Tensor]] = defaultdict(list)
+    for buffer in model.buffers():
+        kinds[buffer.dtype].append(buffer)
+    with torch.no_grad():
+        for buffers in kinds.values():  # one message a kind instead of thousands
+            joined = torch.cat([buffer.reshape(-1) for buffer in buffers])
+            torch.distributed.broadcast(joined, src=0)
+            parts = joined.split([buffer.numel() for buffer in buffers])
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer.copy_(part.view_as(buffer))

@@ -14,6 +14,8 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.config.load import load_config
 from metro_ray.data.sample import blank_sample, collate
 from metro_ray.models.backbones import BACKBONES
+from metro_ray.training.context import LocalWorker
+from metro_ray.training.loop import fit
 
 LEVELS = (6, 12, 24)
 
@@ -141,25 +143,34 @@ def tiny_data(body):
     return lambda **settings: TinyData(body, **settings)
 
 
+def small_config(output_dir, **overrides):
+    """A small training configuration; keywords are dotted keys with two underscores for the dot."""
+    settings = {
+        "model.arch": "tiny",
+        "model.input_feat_dim": (2051, 32),
+        "model.hidden_feat_dim": (16, 8),
+        "model.num_hidden_layers": 1,
+        "model.num_attention_heads": 2,
+        "optim.epochs": 2,
+        "optim.per_gpu_batch_size": 2,
+        "optim.channels_last": False,
+        "run.output_dir": str(output_dir),
+        "run.log_every": 1,
+        "run.device": "cpu",
+    }
+    settings.update({key.replace("__", "."): value for key, value in overrides.items()})
+    return load_config("body", overrides=settings)
+
+
 @pytest.fixture
 def make_config(tmp_path):
-    """A small training configuration; keywords are dotted keys with _ for the dot's place."""
+    """Makes a configuration that writes into a folder of this test; see `small_config`."""
+    return lambda folder="run", **overrides: small_config(tmp_path / folder, **overrides)
 
-    def make(folder="run", **overrides):
-        settings = {
-            "model.arch": "tiny",
-            "model.input_feat_dim": (2051, 32),
-            "model.hidden_feat_dim": (16, 8),
-            "model.num_hidden_layers": 1,
-            "model.num_attention_heads": 2,
-            "optim.epochs": 2,
-            "optim.per_gpu_batch_size": 2,
-            "optim.channels_last": False,
-            "run.output_dir": str(tmp_path / folder),
-            "run.log_every": 1,
-            "run.device": "cpu",
-        }
-        settings.update({key.replace("__", "."): value for key, value in overrides.items()})
-        return load_config("body", overrides=settings)
 
-    return make
+@pytest.fixture(scope="module")
+def whole_run(body, tmp_path_factory):
+    """A finished run of 2 epochs with 2 steps each: its result, worker and configuration."""
+    config = small_config(tmp_path_factory.mktemp("runs") / "whole")
+    worker = LocalWorker("cpu")
+    return fit(config, worker, TinyData(body), body=body, mesh_reason="asked for"), worker, config

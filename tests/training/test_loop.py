@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from metro_ray.config.load import load_config
 from metro_ray.errors import CheckpointError, TrainingError
 from metro_ray.training.checkpoint_meta import read_meta
 from metro_ray.training.context import LocalWorker
@@ -21,15 +22,8 @@ def losses(folder):
     return {int(row["step"]): float(row["train/loss"]) for row in rows_of(folder)}
 
 
-@pytest.fixture
-def whole_run(body, tiny_data, make_config):
-    worker = LocalWorker("cpu")
-    result = fit(make_config("whole"), worker, tiny_data(), body=body, mesh_reason="asked for")
-    return result, worker
-
-
 def test_result_json_and_files(whole_run):
-    result, _ = whole_run
+    result, _, _ = whole_run
     written = json.loads((result.run_dir / "result.json").read_text())
     assert set(written) >= {
         "val/pa_mpjpe_mm", "val/mpjpe_mm", "val/mpve_mm", "baseline/pa_mpjpe_mm",
@@ -62,18 +56,16 @@ def test_result_json_and_files(whole_run):
 
 
 def test_every_epoch_is_reported_with_its_checkpoint(whole_run):
-    result, worker = whole_run
+    result, worker, _ = whole_run
     assert [metrics["epoch"] for metrics, _ in worker.reports] == [1.0, 2.0]
     last_metrics, last_folder = worker.reports[-1]
     assert last_folder == (result.run_dir / "checkpoints" / "last").resolve()
     assert last_metrics["val/mpjpe_mm"] == result.metrics["val/mpjpe_mm"]
 
 
-def test_config_yaml_reads_back(whole_run, make_config):
-    from metro_ray.config.load import load_config
-
-    result, _ = whole_run
-    assert load_config("body", preset=result.run_dir / "config.yaml") == make_config("whole")
+def test_config_yaml_reads_back(whole_run):
+    result, _, config = whole_run
+    assert load_config("body", preset=result.run_dir / "config.yaml") == config
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3], ids=["mid-epoch", "epoch end", "mid-epoch 2"])
@@ -111,7 +103,7 @@ def _folder(config):
 
 
 def test_resume_checkpoint_takes_weights_only(body, tiny_data, make_config, whole_run):
-    result, _ = whole_run
+    result, _, _ = whole_run
     config = make_config(
         "tuned", run__resume_checkpoint=str(result.checkpoint), optim__lr=1e-12, optim__epochs=1
     )
@@ -129,7 +121,7 @@ def test_resume_checkpoint_takes_weights_only(body, tiny_data, make_config, whol
 
 
 def test_checkpoint_of_another_architecture_is_refused(body, tiny_data, make_config, whole_run):
-    result, _ = whole_run
+    result, _, _ = whole_run
     config = make_config(
         "other", run__resume_checkpoint=str(result.checkpoint), model__hidden_feat_dim=(16, 4)
     )
@@ -170,7 +162,7 @@ def test_lost_batches_are_noticed(body, tiny_data, make_config):
 
 
 def test_log_file_has_metros_lines_with_the_time(whole_run):
-    result, _ = whole_run
+    result, _, _ = whole_run
     text = (result.run_dir / "log.txt").read_text()
     assert "METRO INFO: Init model from scratch." in text
     assert not logging.getLogger("METRO").handlers, "handlers are taken away again"
