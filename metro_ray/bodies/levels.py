@@ -40,10 +40,8 @@ class MeshLevels(nn.Module):
     def __init__(self, data: LevelData) -> None:
         super().__init__()
         self._data = data
-        self._is_selection = [bool(np.all(step.weights == 1.0)) for step in data.down]
         self._is_selection = [
-            one and step.corners.shape[1] == 1
-            for one, step in zip(self._is_selection, data.down, strict=True)
+            step.corners.shape[1] == 1 and bool(np.all(step.weights == 1.0)) for step in data.down
         ]
         for level, step in enumerate(data.down):
             corners = torch.as_tensor(step.corners, dtype=torch.int64)

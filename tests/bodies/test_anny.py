@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import trimesh
 
 from metro_ray.bodies import load_body
 from metro_ray.bodies.anny_joints import mirror_of
@@ -53,6 +54,17 @@ def test_neutral_body_is_a_grown_up_and_neutral_hand_has_a_hands_size(body, hand
     assert 1.6 < float(height.max - height.min) < 1.9
     length = torch.aminmax(hand.template_vertices[:, 0])
     assert 0.16 < float(length.max - length.min) < 0.24
+
+
+def test_body_is_one_closed_surface_that_faces_outwards(body):
+    """So are its levels; the hand ends open at the wrist."""
+    vertices = body.template_vertices[None]
+    for level in range(len(body.spec.vertex_levels)):
+        at = body.downsample(vertices, level)[0].numpy()
+        mesh = trimesh.Trimesh(at, body.level_faces(level).numpy(), process=False)
+        assert mesh.is_watertight
+        assert mesh.is_winding_consistent
+        assert 0.04 < mesh.volume < 0.12  # cubic metres
 
 
 def test_label_orientation_stands_upright_and_faces_the_camera(body):

@@ -7,7 +7,6 @@ import contextlib
 import io
 import warnings
 
-import numpy as np
 import pytest
 import torch
 
@@ -63,8 +62,3 @@ def test_vertices_and_joints_are_the_librarys(library):
     # The library caps 32 vertices of the breasts with faces of its own; all others are equal.
     assert (distance > 1e-5).sum(dim=1).max() <= 32
     assert distance.max() < 0.006
-
-
-@pytest.mark.slow
-def test_faces_are_the_librarys(library):
-    np.testing.assert_array_equal(load_body("anny_body").faces, library.faces)
