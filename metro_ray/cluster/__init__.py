@@ -1,0 +1,1 @@
+"""Ray starts here: sessions, resources, ingest and the trainer around `training.loop`."""

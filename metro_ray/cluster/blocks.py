@@ -1,8 +1,9 @@
 """Blocks of decoded rows: what a Ray Data read task makes and what becomes of it in a rank.
 
-A read task gets a slice of an `EpochPlan` (numbers of rows), reads those rows from the TSV, decodes,
-crops and augments them, and puts uint8 crops and small label arrays into the object store. Encoded
-pictures never leave the task. A broken row travels as a blank sample with its reason beside it.
+A read task gets a slice of an `EpochPlan` (numbers of rows), reads those rows from the TSV,
+decodes, crops and augments them, and puts uint8 crops and small label arrays into the object store.
+Encoded pictures never leave the task. A broken row travels as a blank sample with its reason beside
+it.
 """
 
 from __future__ import annotations
@@ -72,9 +73,7 @@ class StoredReader(NamedTuple):
 def store_reader(reader: RowReader) -> StoredReader:
     """Put a reader into the object store."""
     content = pickle.dumps(reader)
-    return StoredReader(
-        ray.put(content), hashlib.sha256(content).hexdigest(), reader.row_bytes()
-    )
+    return StoredReader(ray.put(content), hashlib.sha256(content).hexdigest(), reader.row_bytes())
 
 
 class PlanDatasource(Datasource):

@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -75,8 +76,9 @@ def _attached(address: str) -> Iterator[None]:
     import ray
 
     try:
+        _knock(address)
         ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         mode = os.environ.get("RAY_AUTH_MODE", "not set")
         raise ResourceError(
             f"no Ray cluster answers at RAY_ADDRESS={address} (RAY_AUTH_MODE is {mode}): start it "
@@ -87,6 +89,17 @@ def _attached(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nothing listens; Ray itself would try for twenty seconds.
+
+    Raises:
+        OSError: No connection to `host:port`. Other forms of address are left to Ray.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
 @contextmanager

@@ -76,7 +76,9 @@ class RayDataSource:
         )
         self._splits: dict[str, _Split] = {}
         for name in ("train", "val"):
-            dataset = None if name == "train" and config.eval.only else open_split(config, spec, name)
+            dataset = (
+                None if name == "train" and config.eval.only else open_split(config, spec, name)
+            )
             if dataset is not None:
                 transform = make_transform(config, spec, train=name == "train")
                 reader = store_reader(RowReader(dataset, transform))

@@ -1,4 +1,4 @@
-"""What went wrong, in our own words: the user's error out of the layers that Ray wraps around it."""
+"""What went wrong, in our own words: the user's error out of the layers that Ray wraps it in."""
 
 from __future__ import annotations
 

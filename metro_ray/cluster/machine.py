@@ -25,7 +25,7 @@ def usable_cpus() -> int:
 
 
 def physical_cores() -> int:
-    """Cores behind `usable_cpus`: two hardware threads of one core do not compute faster than one."""
+    """Cores behind `usable_cpus`: two hardware threads of a core compute as fast as one."""
     return max(1, usable_cpus() // _threads_per_core())
 
 

@@ -150,6 +150,7 @@ class BatchStream:
             )
         )
         for loaded in batches:
+            assert isinstance(loaded, LoadedBatch)
             if not self._put(loaded):
                 return
         if self._on_read is not None and not self._stop.is_set():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,15 @@ class RayWorker:
         if self._world_size == 1:
             return model
         on_gpu = self._device.type == "cuda"
-        return DistributedDataParallel(
-            model,
-            device_ids=[self._device] if on_gpu else None,
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,
-        )
+        with warnings.catch_warnings():
+            # PyTorch 2.13 has another name for this argument, which older ones do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                model,
+                device_ids=[self._device] if on_gpu else None,
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,
+            )
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None = None) -> None:
         if checkpoint is None:
