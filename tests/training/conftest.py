@@ -82,6 +82,7 @@ class TinyData:
     """
 
     def __init__(self, body, num_rows=4, batch_size=2, num_val=3, spoil=None):
+        self._body = body
         self._rows = [_row(body, i) for i in range(max(num_rows, num_val))]
         self._num_rows, self._batch_size, self._num_val = num_rows, batch_size, num_val
         self._spoil = spoil or (lambda batch, epoch, index: batch)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -64,19 +65,13 @@ def test_run_from_files(body, make_config, files):
     assert result["val/num_rows"] == 5
     for split in ("val", "baseline"):
         assert all(result[f"{split}/{name}_mm"] > 0 for name in ("mpjpe", "pa_mpjpe", "mpve"))
-    page = (config_dir(config) / "gallery.html").read_text()
-    assert result["gallery"] == str(config_dir(config) / "gallery.html")
+    page = (Path(config.run.output_dir) / "gallery.html").read_text()
+    assert result["gallery"] == str(Path(config.run.output_dir) / "gallery.html")
     assert "image_10.png" in page
     assert "image_14.png" in page
-    assert json.loads((config_dir(config) / "result.json").read_text()) == json.loads(
+    assert json.loads((Path(config.run.output_dir) / "result.json").read_text()) == json.loads(
         json.dumps(result)
     )
-
-
-def config_dir(config):
-    from pathlib import Path
-
-    return Path(config.run.output_dir)
 
 
 def test_rows_without_meshes_train_on_joints_and_say_what_is_missing(body, make_config, tmp_path):
