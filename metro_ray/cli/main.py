@@ -16,6 +16,7 @@ from metro_ray.version import __version__
 VERBS: dict[str, str] = {
     "train": "train or evaluate on bodies or hands: metro-ray train body --preset demo",
     "predict": "meshes of the people or hands in photos, with a gallery to look at",
+    "score": "the official figures for a FreiHAND prediction file, without the leaderboard",
     "synth": "render people or hands of the open body model as a METRO data set",
     "convert-weights": "METRO's released weights to a checkpoint folder, and back",
     "presets": "list the presets, or show one",
