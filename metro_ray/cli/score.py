@@ -20,6 +20,7 @@ def run(argv: Sequence[str]) -> int:
     from metro_ray.evaluation.freihand_match import require_match
     from metro_ray.evaluation.freihand_report import console_text, write_report
 
+    print(f"reading {arguments.gt} and {arguments.pred}", file=sys.stderr)
     truth, prediction = read_truth(arguments.gt), read_prediction(arguments.pred)
     require_match(truth, prediction)
     scores = _measure(truth, prediction)

@@ -2,7 +2,7 @@
 
 `evaluation_xyz.json` and `evaluation_verts.json` are lists of N x 21 x 3 and N x 778 x 3 numbers;
 `pred.json` is [joints, vertices] of the same shapes, alone or at the root of a zip; all in metres,
-samples in the data set's order. All 3960 samples take about 1 GB of memory while they are parsed.
+samples in the data set's order. All 3960 samples take about 1.5 GB of memory while they are parsed.
 """
 
 from __future__ import annotations

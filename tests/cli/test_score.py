@@ -72,4 +72,4 @@ def test_errors_are_messages(argv, hands, tmp_path, capsys):
     assert caught.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: the predictions are not in the data set's order")
+    assert "error: the predictions are not in the data set's order" in captured.err
