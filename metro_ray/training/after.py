@@ -16,7 +16,7 @@ from metro_ray.evaluation import evaluate_baseline, mean_mesh
 from metro_ray.training.checkpoint import load_checkpoint
 from metro_ray.training.curves import draw_curves
 from metro_ray.training.data_source import label_batches, open_split
-from metro_ray.training.files import write_json
+from metro_ray.training.files import null_for_nan, write_json
 from metro_ray.training.pictures import render_gallery
 from metro_ray.training.system import describe_hardware, versions
 
@@ -68,7 +68,7 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
     if checkpoint is None:
         reasons["checkpoint"] = "the run only evaluated"
     baseline = _baseline(summary, body, reasons)
-    result: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         **{f"val/{name}": metrics.get(f"val/{name}") for name in _ERRORS},
         **{f"baseline/{name}": baseline.get(f"baseline/{name}") for name in _ERRORS},
         "train/images_per_second": summary.images_per_second,
@@ -88,8 +88,8 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
         "hardware": describe_hardware(summary.device),
         "versions": versions(),
         "val/num_rows": metrics.get("val/num_rows"),
-        "reasons": reasons,
     }
+    result: dict[str, Any] = {**null_for_nan(numbers), "reasons": reasons}
     _explain_missing(result, metrics, reasons)
     path = summary.run_dir / "result.json"
     summary.run_dir.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _explain_missing(
     labels = {"mpve_mm": f"a mesh of {result['mesh']['name']}"}
     for name in _ERRORS:
         for split in ("val", "baseline"):
-            if _exists(result[f"{split}/{name}"]):
+            if result[f"{split}/{name}"] is not None:
                 continue
             reasons.setdefault(
                 f"{split}/{name}",

@@ -12,7 +12,7 @@ from typing import Any
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON beside `path`, flush it to the disk, then rename; NaN and infinity become null."""
-    text = json.dumps(_finite(values), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(null_for_nan(values), indent=2, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
 
@@ -45,11 +45,12 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _finite(value: Any) -> Any:
+def null_for_nan(value: Any) -> Any:
+    """Copy of nested plain values, as JSON holds them: NaN and infinity become None."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): null_for_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [null_for_nan(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

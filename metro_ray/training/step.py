@@ -102,7 +102,7 @@ class TrainStep:
 
 def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
     """METRO's optimizer: Adam over all parameters in one group, no weight decay."""
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

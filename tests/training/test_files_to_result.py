@@ -85,6 +85,7 @@ def test_rows_without_meshes_train_on_joints_and_say_what_is_missing(body, make_
     result = run.result
     assert result["val/mpjpe_mm"] > 0
     written = json.loads((run.run_dir / "result.json").read_text())
+    assert written == json.loads(json.dumps(result, allow_nan=False))
     assert written["val/mpve_mm"] is None
     assert "labelled with a mesh of smpl" in written["reasons"]["val/mpve_mm"]
     assert written["baseline/mpve_mm"] is None
