@@ -164,9 +164,8 @@ def test_synth_passes_its_options(room, tmp_path):
         "val",
     ]
     assert main(argv) == 0
-    assert calls == [
-        (("hand", 5, tmp_path, 3), {"size": 256, "processes": None, "yaml_name": "val"})
-    ]
+    options = {"size": 256, "view": "wide", "processes": None, "yaml_name": "val"}
+    assert calls == [(("hand", 5, tmp_path, 3), options)]
 
 
 @pytest.mark.parametrize(
