@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from metro_ray.cluster.run_folder import last_checkpoint_stamp, require_writable
 from metro_ray.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class CheckedRun(NamedTuple):
     mesh: str
     """Body model of the predicted mesh."""
     mesh_reason: str
+    stale_checkpoint: str | None
+    """Stamp of the last checkpoint that an earlier run has left in the output folder."""
 
 
 def check_run(config: TrainConfig) -> CheckedRun:
@@ -57,8 +60,8 @@ def check_run(config: TrainConfig) -> CheckedRun:
         if dataset is not None:
             _LOG.info("%s: %s", split, dataset.describe())
     _check_weights(config, mesh)
-    _check_writable(output_dir)
-    return CheckedRun(config, mesh, reason)
+    require_writable(output_dir)
+    return CheckedRun(config, mesh, reason, last_checkpoint_stamp(output_dir))
 
 
 def _check_settings(config: TrainConfig) -> None:
@@ -96,13 +99,3 @@ def _check_weights(config: TrainConfig, mesh: str) -> None:
     if start is not None and Path(start).is_dir() and not config.run.allow_mismatch:
         meta = read_meta(Path(start))
         require_same_architecture(meta, asdict(config.model), mesh, Path(start))
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"run.output_dir {folder} cannot be written: {error}") from error

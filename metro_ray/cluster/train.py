@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +16,7 @@ from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.failures import find_metro_error, root_cause
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import ResourcePlan
+from metro_ray.cluster.run_folder import ray_records
 from metro_ray.config.load import from_dict, to_dict
 from metro_ray.errors import ResourceError, TrainingError
 
@@ -30,7 +28,12 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MAX_RESTARTS = 3
-_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+_WORKER_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Threads of a rank that wait for each other sleep instead of spinning: data tasks share the
+    # cores, and spinning cost five times the step time on two busy cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 _SHOWN = (
     ("PA-MPJPE", "pa_mpjpe_mm"),
     ("MPJPE", "mpjpe_mm"),
@@ -77,7 +80,7 @@ def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
     """Run the trainer; start it again from its last checkpoint when ranks were lost."""
     from ray.train import ControllerError, WorkerGroupError
 
-    with _ray_folder(Path(run.config.run.output_dir)) as storage:
+    with ray_records(Path(run.config.run.output_dir)) as storage:
         for restarts in range(_MAX_RESTARTS + 1):
             try:
                 return _returned(_make_trainer(run, plan, storage).fit())
@@ -109,6 +112,7 @@ def _make_trainer(run: CheckedRun, plan: ResourcePlan, storage: Path) -> TorchTr
             "plan": asdict(plan),
             "mesh": run.mesh,
             "mesh_reason": run.mesh_reason,
+            "stale_checkpoint": run.stale_checkpoint,
             "folder": str(Path.cwd()),
         },
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
@@ -136,7 +140,8 @@ def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
     if Path(settings["folder"]).is_dir():
         os.chdir(settings["folder"])  # relative names mean what they mean on the driver
     config, plan = from_dict(settings["config"]), ResourcePlan(**settings["plan"])
-    worker = RayWorker(use_gpu=plan.use_gpu)
+    run_dir = Path(config.run.output_dir)
+    worker = RayWorker(run_dir, stale=settings["stale_checkpoint"], use_gpu=plan.use_gpu)
     body = load_body(settings["mesh"], config.assets.root)
     data = RayDataSource(
         config,
@@ -184,16 +189,3 @@ def _explained(error: Exception) -> Exception:
     rank, failure = min(failures.items())
     cause = root_cause(failure)
     return TrainingError(f"rank {rank} failed with {type(cause).__name__}: {cause}")
-
-
-@contextmanager
-def _ray_folder(output_dir: Path) -> Iterator[Path]:
-    """A folder for Ray Train's own records of this run, gone when the run is over."""
-    import secrets
-
-    storage = output_dir / ".ray" / secrets.token_hex(4)
-    storage.mkdir(parents=True)
-    try:
-        yield storage
-    finally:
-        shutil.rmtree(storage.parent, ignore_errors=True)

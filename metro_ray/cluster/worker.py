@@ -1,8 +1,9 @@
 """RayWorker: one rank of a run on a Ray cluster, as the training loop sees it.
 
-Checkpoints stay in the run's folder, where the loop writes them atomically. What goes to Ray Train
-is a pointer of a few bytes: it makes the checkpoint part of Ray's record, so that a rank that is
-started again after a failure finds it, and no weights are copied.
+Checkpoints stay in the run's folder, where the loop writes them atomically. Ray Train gets a
+pointer of a few bytes with each, because it keeps the numbers of a report only beside a checkpoint;
+no weights are copied. A rank that is started again after a failure looks into the run's folder
+itself: what is there was finished, even where the report of it was lost with the process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from metro_ray.cluster.machine import physical_cores
+from metro_ray.cluster.run_folder import last_checkpoint, last_checkpoint_stamp
 from metro_ray.errors import CheckpointError
 
 _POINTER = "checkpoint.json"
@@ -34,10 +36,13 @@ class RayWorker:
     its cores.
 
     Args:
+        run_dir: The run's folder.
+        stale: `last_checkpoint_stamp` of that folder before the run began.
         use_gpu: Whether this rank has a GPU.
     """
 
-    def __init__(self, *, use_gpu: bool) -> None:
+    def __init__(self, run_dir: Path, *, stale: str | None, use_gpu: bool) -> None:
+        self._run_dir, self._stale = run_dir, stale
         context = ray.train.get_context()
         self._rank = context.get_world_rank()
         self._world_size = context.get_world_size()
@@ -91,25 +96,20 @@ class RayWorker:
             )
 
     def latest_checkpoint(self) -> Path | None:
-        """The last checkpoint that this run reported before it was started again.
+        """The last checkpoint that this run wrote before it was started again. Collective.
 
         Raises:
-            CheckpointError: It cannot be seen from this node.
+            CheckpointError: Rank 0 has one, but this node does not see it.
         """
-        reported = ray.train.get_checkpoint()
-        if reported is None:
-            return None
-        with reported.as_directory() as folder:
-            target = Path(json.loads((Path(folder) / _POINTER).read_text())["folder"])
-        if target.is_dir():
-            return target
-        newest = target.parent / "last"  # a newer one was saved, but not reported any more
-        if newest.is_dir():
-            return newest
-        raise CheckpointError(
-            f"the run is to go on from {target}, which this node does not see; "
-            "put run.output_dir on storage that all nodes share"
-        )
+        written = last_checkpoint_stamp(self._run_dir) not in (None, self._stale)
+        last = last_checkpoint(self._run_dir) if written else None
+        [chosen, *_] = self.gather(last)
+        if chosen is not None and not chosen.is_dir():
+            raise CheckpointError(
+                f"the run is to go on from {chosen}, which the node of rank {self._rank} does not "
+                "see; put run.output_dir on storage that all nodes share"
+            )
+        return chosen
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         names = sorted(values)

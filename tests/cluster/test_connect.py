@@ -20,9 +20,9 @@ def test_an_address_where_nothing_listens_is_refused_at_once(monkeypatch, make_c
         address = f"127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     started = time.monotonic()
-    with pytest.raises(ResourceError, match=f"RAY_ADDRESS={address}(.|\n)*RAY_AUTH_TOKEN"):
-        with cluster(make_config()):
-            pass
+    words = f"RAY_ADDRESS={address}(.|\n)*RAY_AUTH_TOKEN"
+    with pytest.raises(ResourceError, match=words), cluster(make_config()):
+        pass
     assert time.monotonic() - started < 15
     assert "RAY_DEDUP_LOGS" not in os.environ
 
@@ -52,9 +52,9 @@ def test_a_temporary_folder_too_long_for_sockets_is_refused(monkeypatch, make_co
     long.mkdir()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(long))
-    with pytest.raises(ResourceError, match="too long for Ray's sockets"):
-        with cluster(make_config()):
-            pass
+    words = "too long for Ray's sockets"
+    with pytest.raises(ResourceError, match=words), cluster(make_config()):
+        pass
     assert list(long.iterdir()) == []
 
 

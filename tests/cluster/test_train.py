@@ -118,3 +118,39 @@ def test_a_bug_inside_a_rank_is_named_with_its_type(
     monkeypatch.setattr(train, "train_rank", broken)
     with pytest.raises(TrainingError, match="rank 0 failed with KeyError: 'nobody caught this'"):
         run_train(make_config(**{"run.output_dir": str(tmp_path / "run")}))
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_from_the_last_checkpoint(
+    ray_cluster, make_config, tmp_path, monkeypatch
+):
+    from metro_ray.cluster import train
+
+    def dies_after_its_first_report(settings):
+        import os
+        import signal
+        from pathlib import Path
+
+        from metro_ray.cluster.train import train_rank
+        from metro_ray.cluster.worker import RayWorker
+
+        marker = Path(settings["config"]["run"]["output_dir"]) / "died"
+        report = RayWorker.report
+
+        def report_and_die(self, metrics, checkpoint=None):
+            report(self, metrics, checkpoint)
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        RayWorker.report = report_and_die
+        return train_rank(settings)
+
+    monkeypatch.setattr(train, "train_rank", dies_after_its_first_report)
+    run = tmp_path / "run"
+    summary = run_train(make_config(**{"optim.epochs": 2, "run.output_dir": str(run)}))
+    assert (run / "died").exists()
+    log = (run / "log.txt").read_text()
+    assert "epoch 1, batch 0" in log.split("Continuing from")[1].splitlines()[0]
+    assert summary.result["epochs"] == 2
