@@ -143,15 +143,17 @@ def _temp_dir() -> Iterator[Path]:
             f"RAY_TMPDIR is {base}, which is too long for Ray's sockets; name a folder of at most "
             f"{_MAX_TEMP_DIR - 12} characters"
         )
+    keep = False
     try:
         yield folder
-    except MetroRayError:
-        shutil.rmtree(folder, ignore_errors=True)
+    except Exception as error:
+        keep = not isinstance(error, MetroRayError)
         raise
-    except Exception:
-        _LOG.warning("Ray's logs are kept in %s", folder)
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if keep:
+            _LOG.warning("Ray's logs are kept in %s", folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _live_nodes() -> list[NodeResources]:

@@ -95,6 +95,8 @@ def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
                 )
             except ControllerError as error:
                 raise _explained(error) from error
+            except SystemExit as stop:  # Ray Train's answer to Ctrl-C
+                raise KeyboardInterrupt from stop
     raise AssertionError("unreachable")
 
 
