@@ -109,17 +109,29 @@ def _started(node: NodeResources) -> Iterator[None]:
     _give_token()
     with _temp_dir() as folder:
         try:
-            ray.init(
-                address=_LOCAL,
-                num_cpus=int(node.cpus),
-                num_gpus=int(node.gpus),
-                object_store_memory=object_store_bytes(),
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-            )
+            with _environment(_own_address()):
+                ray.init(
+                    address=_LOCAL,
+                    num_cpus=int(node.cpus),
+                    num_gpus=int(node.gpus),
+                    object_store_memory=object_store_bytes(),
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                )
             yield
         finally:
             ray.shutdown()
+
+
+def _own_address() -> dict[str, str]:
+    """Variables by which the cluster's processes know their own cluster.
+
+    Some of Ray's actors look for "the" cluster of the machine and complain if there are several.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
 def _give_token() -> None:

@@ -107,8 +107,9 @@ from metro_ray.config.load import load_config
 with cluster(load_config("body", overrides={"run.device": "cpu"})) as plan:
     print("plan", plan.train_workers)
     print("folder", ray._private.worker._global_node.get_session_dir_path())
-    print("ports", *[p["NodeManagerAddress"] for p in ray.nodes()])
-print("running", ray.is_initialized(), os.environ.get("RAY_DEDUP_LOGS"))
+    address = ray.remote(lambda: os.environ["RAY_ADDRESS"])
+    print("own", ray.get(address.remote()).split(":")[1] in ray.get_runtime_context().gcs_address)
+print("running", ray.is_initialized(), os.environ.get("RAY_DEDUP_LOGS"), os.environ.get("RAY_ADDRESS"))
 """
     home = Path(os.environ.get("TMPDIR", "/tmp")) / f"no-home-{os.getpid()}"
     environment = {
@@ -120,6 +121,7 @@ print("running", ray.is_initialized(), os.environ.get("RAY_DEDUP_LOGS"))
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     assert lines["plan"] == "1"
-    assert lines["running"] == "False None"
+    assert lines["own"] == "True"
+    assert lines["running"] == "False None None"
     assert not Path(lines["folder"]).exists()
     assert not home.exists()
