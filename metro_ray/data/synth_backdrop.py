@@ -69,16 +69,16 @@ def paint_occluders(rng: Rng, picture: Picture, box: Float32[np.ndarray, "4"]) -
     """
     size = picture.shape[0]
     span = float(max(box[2] - box[0], box[3] - box[1]))
-    for _ in range(rng.integers(1, 3)):
+    for number in range(rng.integers(1, 3)):
         mask = np.zeros((size, size), dtype=np.uint8)
         place = rng.uniform(box[:2], box[2:])
-        shape = _bar(rng, place, span, size) if rng.random() < 0.4 else _blob(rng, place, span)
+        is_bar = number == 0 and rng.random() < 0.5
+        shape = _bar(rng, place, span, size) if is_bar else _blob(rng, place, span)
         cv2.fillPoly(mask, [np.round(shape * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-        colors = random_color(rng), random_color(rng)
-        texture = noise_patch(rng, size, size, rng.uniform(0.5, 4))[..., None]
-        paint = (colors[0] + rng.uniform(0, 0.5) * texture * (colors[1] - colors[0])).astype(
-            np.float32
+        texture = noise_patch(rng, size, size, rng.uniform(0.5, 4)) * np.float32(
+            rng.uniform(0, 0.5)
         )
+        paint = _mix(texture, random_color(rng), random_color(rng))
         alpha = (mask.astype(np.float32) / 255)[..., None]
         picture += alpha * (paint - picture)
     return picture
@@ -182,7 +182,8 @@ def _near_colors(rng: Rng, saturation: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mix(t: Gray, first: np.ndarray, second: np.ndarray) -> Picture:
-    return (first + t[..., None] * (second - first)).astype(np.float32)
+    t = np.asarray(t, dtype=np.float32)[..., None]
+    return first.astype(np.float32) + t * (second - first).astype(np.float32)
 
 
 def _corners(first: np.ndarray, second: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -194,7 +195,7 @@ def _bar(rng: Rng, place: np.ndarray, span: float, size: int) -> np.ndarray:
     """A pole or rail through the picture."""
     angle = rng.normal(0, 0.12) + (np.pi / 2 if rng.random() < 0.6 else 0)
     along = np.array([np.cos(angle), np.sin(angle)])
-    across = np.array([-along[1], along[0]]) * span * rng.uniform(0.03, 0.1)
+    across = np.array([-along[1], along[0]]) * span * rng.uniform(0.02, 0.07)
     far = 2 * size * along
     return np.stack(
         [place - far - across, place + far - across, place + far + across, place - far + across]

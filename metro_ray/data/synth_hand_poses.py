@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-HAND_POSE_FINGERS = ("Index", "Middle", "Pinky", "Ring", "Thumb")
-"""Order of the fingers in the pose of `anny_hand` (MANO's): wrist, then three joints a finger."""
+from metro_ray.bodies.anny_build import HAND_BONES
+
+FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
+"""Order of the fingers among the joints; anny counts its finger bones so, from 1."""
 
 # Full curl in degrees of the three joints of a finger, root to tip; the thumb's joints bend less.
 _FINGER_CURL = (80.0, 95.0, 65.0)
 _THUMB_CURL = (20.0, 35.0, 60.0)
-_FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
 
 Rng = np.random.Generator
 Vector = Float[np.ndarray, "3"]
@@ -47,7 +48,7 @@ class HandRest(NamedTuple):
         index, middle, pinky = (chains[k][0] - wrist for k in (1, 2, 4))
         palm = _unit(np.cross(index, pinky))
         axes, bends = {}, {}
-        for name, chain in zip(_FINGERS, chains):
+        for name, chain in zip(FINGERS, chains):
             bones = np.diff(chain, axis=0)
             towards = palm if name != "Thumb" else _unit(palm + 1.2 * _unit(pinky - index))
             axes[name] = _unit(np.cross(chain[3] - chain[0], towards))
@@ -56,23 +57,24 @@ class HandRest(NamedTuple):
 
 
 def sample_hand_pose(rng: Rng, rest: HandRest) -> Float[np.ndarray, "16 3"]:
-    """Draw a pose: axis-angle in radians, wrist (zeros: the view turns the hand) then fingers."""
+    """Draw a pose: axis-angle in radians per bone of `HAND_BONES`, the wrist's row zero."""
     curls, spread = _sample_grip(rng)
-    pose = {finger: np.zeros((3, 3)) for finger in _FINGERS}
-    for position, finger in enumerate(_FINGERS):
+    pose = {"wrist.R": np.zeros(3)}  # the view turns the wrist
+    for position, finger in enumerate(FINGERS):
         thumb = finger == "Thumb"
         full = np.array(_THUMB_CURL if thumb else _FINGER_CURL)
         bend = np.clip(curls[position] + rng.normal(0, 0.05, 3), -0.1, 1.05) * full
         bend[1:] -= 0.8 * rest.rest_curl[finger]  # the rest pose is bent a little already
-        pose[finger] = np.deg2rad(bend)[:, None] * rest.curl_axis[finger]
+        rotations = np.deg2rad(bend)[:, None] * rest.curl_axis[finger]
         sideways = (2 - position) * spread + rng.normal(0, 2.0)
         if thumb:
             sideways = spread + rng.normal(0, 4.0)
         # Spreading is a turn about the palm's normal, before the bend, and fades in a fist.
         fade = np.deg2rad(sideways) * (1 - 0.8 * max(curls[position], 0))
         turn = Rotation.from_rotvec(-rest.palm * fade)
-        pose[finger][0] = (turn * Rotation.from_rotvec(pose[finger][0])).as_rotvec()
-    return np.concatenate([np.zeros((1, 3)), *(pose[finger] for finger in HAND_POSE_FINGERS)])
+        rotations[0] = (turn * Rotation.from_rotvec(rotations[0])).as_rotvec()
+        pose |= {f"finger{position + 1}-{k + 1}.R": rotations[k] for k in range(3)}
+    return np.stack([pose[bone] for bone in HAND_BONES])
 
 
 def _sample_grip(rng: Rng) -> tuple[Float[np.ndarray, "5"], float]:

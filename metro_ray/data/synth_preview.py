@@ -49,7 +49,8 @@ def _tile(row: Row, spec: MeshSpec) -> UInt8[np.ndarray, "S S 3"]:
     for a, b in spec.label_joints.bones:
         if seen[a] and seen[b]:
             cv2.line(canvas, points[a], points[b], _BONE, 1, cv2.LINE_AA)
+    radius = 1 if spec.kind == "body" else 2  # a small face holds eight joints
     for joint, point in enumerate(points):
         if seen[joint]:
-            cv2.circle(canvas, point, 2, _JOINT, -1, cv2.LINE_AA)
+            cv2.circle(canvas, point, radius, _JOINT, -1, cv2.LINE_AA)
     return canvas

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32, UInt8
 from metro_ray.bodies import BodyModel
 from metro_ray.data import synth_backdrop, synth_surface
 from metro_ray.data.synth_hand_poses import HandRest
-from metro_ray.data.synth_poses import BodyRest
+from metro_ray.data.synth_limbs import BodyRest
 from metro_ray.data.synth_scene import Camera, Scene, mean_betas
 from metro_ray.geometry import raycast
 
@@ -105,19 +105,21 @@ class SceneRenderer:
         picture = synth_backdrop.paint_backdrop(rng, self.size)
         if self.spec.kind == "body" and rng.random() < 0.6:
             picture = synth_backdrop.cast_shadow(rng, picture, box)
-        self._draw_subject(picture, scene, vertices, projection)
+        layer = self.draw_subject(scene, vertices, projection)
+        picture = picture * (1.0 - layer[..., 3:]) + layer[..., :3]
         if rng.random() < _OCCLUDED_SHARE:
             picture = synth_backdrop.paint_occluders(rng, picture, box)
         return np.rint(synth_backdrop.develop(rng, picture) * 255).astype(np.uint8)
 
-    def _draw_subject(
-        self,
-        picture: Float32[np.ndarray, "S S 3"],
-        scene: Scene,
-        vertices: Float[np.ndarray, "V 3"],
-        projection: Projection,
-    ) -> None:
-        """Shade the mesh with several rays a pixel and blend it over the picture, in place."""
+    def draw_subject(
+        self, scene: Scene, vertices: Float[np.ndarray, "V 3"], projection: Projection
+    ) -> Float32[np.ndarray, "S S 4"]:
+        """Shade the subject alone, with several rays a pixel.
+
+        Returns:
+            sRGB in [0, 1] times coverage, and the coverage.
+        """
+        layer = np.zeros((self.size, self.size, 4), dtype=np.float32)
         if self._loop is not None:
             vertices = synth_surface.with_forearm(vertices, self._loop)
         placed = projection(vertices)
@@ -125,7 +127,7 @@ class SceneRenderer:
         right, bottom = np.minimum(np.ceil(placed[:, :2].max(axis=0)).astype(int) + 1, self.size)
         width, height = int(right - left), int(bottom - top)
         if width < 1 or height < 1:
-            return
+            return layer
         # The centres of a pixel's rays: at -1/4 and 1/4 for two rays an axis.
         fine = placed.copy()
         fine[:, :2] = (placed[:, :2] - (left, top) + 0.5) * _SUPERSAMPLE - 0.5
@@ -134,12 +136,12 @@ class SceneRenderer:
             fine, faces, width * _SUPERSAMPLE, height * _SUPERSAMPLE, cull_backfaces=True
         )
         hit = seen.face_index >= 0
-        layer = np.zeros((*hit.shape, 4), dtype=np.float32)
-        layer[hit] = self._shade(scene, vertices, seen.face_index[hit], seen.bary[hit])
-        layer = cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA)
-        window = picture[top:bottom, left:right]
-        window *= 1.0 - layer[..., 3:]
-        window += layer[..., :3]
+        fine_layer = np.zeros((*hit.shape, 4), dtype=np.float32)
+        fine_layer[hit] = self._shade(scene, vertices, seen.face_index[hit], seen.bary[hit])
+        layer[top:bottom, left:right] = cv2.resize(
+            fine_layer, (width, height), interpolation=cv2.INTER_AREA
+        )
+        return layer
 
     def _shade(
         self,

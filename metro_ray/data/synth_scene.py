@@ -12,7 +12,8 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from metro_ray.data.synth_hand_poses import HandRest, sample_hand_pose
-from metro_ray.data.synth_poses import BodyRest, sample_body_pose
+from metro_ray.data.synth_limbs import BodyRest
+from metro_ray.data.synth_poses import sample_body_pose
 from metro_ray.geometry.raycast import Lights
 
 View = Literal["wide", "full", "front"]

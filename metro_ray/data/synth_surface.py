@@ -20,6 +20,11 @@ TORSO, ARM, LEG, HEAD = range(4)
 _POSITION = slice(0, 3)
 _ARM_T, _LEG_T, _TORSO_T = 3, 4, 5
 
+# Half the width of a garment's opening at the neck, metres.
+_NECK_OPENING = 0.08
+# Rings that the forearm behind a hand is made of.
+_FOREARM_RINGS = 9
+_FOREARM_LENGTH = 0.25  # metres
 # Typical half thickness of the limbs in metres: a point on a thick limb is "near" from farther.
 _THICKNESS = {"torso": 0.13, "head": 0.09, "upper_arm": 0.05, "forearm": 0.04, "hand": 0.05,
               "thigh": 0.08, "shin": 0.06, "foot": 0.05}  # fmt: skip
@@ -34,6 +39,7 @@ class Surface(NamedTuple):
         fields: per vertex: rest position (metres, y up, z front); arm coordinate (0 shoulder,
             1 elbow, 2 wrist, 3 fingertips); leg coordinate (0 hip, 1 knee, 2 ankle, 3 toes);
             torso coordinate (0 hips, 1 neck, 2 top of the head).
+        neck: the neck joint, rest frame; zeros for a hand.
         face_center: centre of the head, rest frame; zeros for a hand.
         eyes: rest positions of the eyes, empty for a hand.
     """
@@ -41,6 +47,7 @@ class Surface(NamedTuple):
     faces: Int[np.ndarray, "F 3"]
     part: Int[np.ndarray, "F"]
     fields: Float32[np.ndarray, "V 6"]
+    neck: Float[np.ndarray, "3"]
     face_center: Float[np.ndarray, "3"]
     eyes: Float[np.ndarray, "_ 3"]
 
@@ -69,12 +76,13 @@ def body_surface(
         limb, column, offset = _PLACES[name]
         part[mine] = limb
         fields[mine, column] = t[mine] + offset
-        if limb in (ARM, HEAD):
-            fields[mine, _TORSO_T] = np.where(limb == HEAD, 1 + t[mine], 1.0)
+        if limb == ARM:
+            fields[mine, _TORSO_T] = 0.8  # a sleeve's end of the faces that join arm and torso
     return Surface(
         faces=faces,
         part=np.sort(part[faces], axis=1)[:, 1],
         fields=fields,
+        neck=joints["Neck"],
         face_center=0.5 * (joints["Head"] + joints["Jaw"]),
         eyes=np.stack([joints["L_Eye"], joints["R_Eye"]]),
     )
@@ -87,10 +95,11 @@ def hand_surface(
     fields = np.zeros((len(vertices), 6), dtype=np.float32)
     fields[:, _POSITION] = vertices
     fields[:num_hand, _ARM_T] = 2.0
-    if len(vertices) > num_hand:
-        reach = np.linalg.norm(vertices[num_hand:] - vertices[:num_hand].mean(axis=0), axis=1)
-        fields[num_hand:, _ARM_T] = 2.0 - np.clip(reach - reach.min(), 0, 1) / 0.25
-    return Surface(faces, np.full(len(faces), ARM), fields, np.zeros(3), np.zeros((0, 3)))
+    rings = vertices[num_hand:].reshape(_FOREARM_RINGS, -1, 3).mean(axis=1)
+    reach = np.linalg.norm(rings - rings[0], axis=1) / _FOREARM_LENGTH
+    fields[num_hand:, _ARM_T] = np.repeat(2.0 - reach, (len(vertices) - num_hand) // _FOREARM_RINGS)
+    part, nowhere = np.full(len(faces), ARM), np.zeros(3)
+    return Surface(faces, part, fields, nowhere, nowhere, np.zeros((0, 3)))
 
 
 def albedo(
@@ -114,7 +123,10 @@ def albedo(
         _paint_head(color, surface, look, part == HEAD, fields[:, _POSITION])
     body, arms, legs = part == TORSO, part == ARM, part == LEG
     bottom = (body & (torso < max(look.hem, 0.06))) | (legs & (leg < look.leg))
-    top = (body & (torso >= look.hem) & (torso < look.neckline)) | (arms & (arm < look.sleeve))
+    # The opening at the neck goes down to the neckline but leaves the shoulders covered.
+    beside = np.abs(fields[:, 0] - surface.neck[0]) > _NECK_OPENING
+    covered = body & (torso >= look.hem) & ((torso < look.neckline) | (beside & (torso < 0.999)))
+    top = covered | (arms & (arm < look.sleeve))
     if look.hem < 0:
         top |= legs & (leg < -look.hem)
     for mask, pattern in ((bottom, look.bottom), (top, look.top)):
@@ -128,8 +140,8 @@ def albedo(
 
 def with_forearm(
     vertices: Float[np.ndarray, "V 3"], loop: Int[np.ndarray, "L"]
-) -> Float[np.ndarray, "V+3L 3"]:
-    """Append three rings that continue the wrist's open edge, so that no hand floats in the air."""
+) -> Float[np.ndarray, "V+R*L 3"]:
+    """Append rings that continue the wrist's open edge, so that no hand floats in the air."""
     edge = vertices[loop]
     center = edge.mean(axis=0)
     normal = np.cross(edge, np.roll(edge, -1, axis=0)).sum(axis=0)
@@ -137,11 +149,12 @@ def with_forearm(
     if normal @ (vertices.mean(axis=0) - center) > 0:
         normal = -normal
     size = np.linalg.norm(edge - center, axis=1).mean()
-    rings = [
-        center + widen * (edge - center) + length * size * normal
-        for length, widen in ((0.8, 0.98), (3.0, 1.12), (9.0, 1.45))
-    ]
-    return np.concatenate([vertices, *rings])
+    length = np.linspace(0.0, 9.0, _FOREARM_RINGS + 1)[1:]
+    widen = np.interp(length, [0.0, 0.8, 3.0, 9.0], [1.0, 0.98, 1.12, 1.45])
+    rings = (
+        center + widen[:, None, None] * (edge - center) + (length * size)[:, None, None] * normal
+    )
+    return np.concatenate([vertices, rings.reshape(-1, 3)])
 
 
 def wrist_loop(faces: Int[np.ndarray, "F 3"]) -> Int[np.ndarray, "L"]:
@@ -156,10 +169,10 @@ def wrist_loop(faces: Int[np.ndarray, "F 3"]) -> Int[np.ndarray, "L"]:
     return np.array(loop)
 
 
-def forearm_faces(loop: Int[np.ndarray, "L"], num_hand: int) -> Int[np.ndarray, "6L 3"]:
+def forearm_faces(loop: Int[np.ndarray, "L"], num_hand: int) -> Int[np.ndarray, "2*R*L 3"]:
     """Faces between the wrist's edge and the rings of `with_forearm`."""
     count = len(loop)
-    rings = [loop, *(num_hand + count * k + np.arange(count) for k in range(3))]
+    rings = [loop, *(num_hand + count * k + np.arange(count) for k in range(_FOREARM_RINGS))]
     faces = []
     for inner, outer in pairwise(rings):
         inner_next, outer_next = np.roll(inner, -1), np.roll(outer, -1)

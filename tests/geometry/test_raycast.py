@@ -87,7 +87,7 @@ def test_a_closed_surface_has_no_holes(seed):
 def test_many_candidates_are_drawn_in_groups_with_the_same_picture(monkeypatch):
     vertices, faces = _grid_mesh(np.random.default_rng(3), size=64, cells=9)
     whole = raycast.render(vertices, faces, 64, 64)
-    monkeypatch.setattr(raycast, "_MAX_CANDIDATES", 100)
+    monkeypatch.setattr(raycast, "_GROUP_PIXELS", 100)
     pieces = raycast.render(vertices, faces, 64, 64)
     for expected, got in zip(whole, pieces):
         assert np.array_equal(expected, got)
