@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _MAX_RESTARTS = 3
-_WORKER_ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Threads of a rank that wait for each other sleep instead of spinning: data tasks share the
-    # cores, and spinning cost five times the step time on two busy cores.
-    "OMP_WAIT_POLICY": "PASSIVE",
-}
+_WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
 _SHOWN = (
     ("PA-MPJPE", "pa_mpjpe_mm"),
     ("MPJPE", "mpjpe_mm"),
