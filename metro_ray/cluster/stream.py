@@ -3,6 +3,10 @@
 A stream starts its pipeline when it is made, in a thread of its own, so the first batch of the next
 epoch is decoded while this epoch is still being trained on. Order and content are exact: batch k is
 the k-th slice of the plan's rows, which is checked by row number.
+
+The rows are read a window at a time. Ray Data's executor polls without a pause while its consumer
+is slower than its tasks, which costs a rank a third of a core; so each window's pipeline is drained
+at full speed into this process and ends, and the next starts when half of it has been used.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 STALL_S = 600.0
 _POLL_S = 0.2
+_WINDOW_BLOCKS = 16
+"""Blocks of a window; one and a half windows of crops are held in memory at most."""
 
 
 class StreamSettings(NamedTuple):
@@ -68,13 +74,13 @@ class BatchStream:
             settings: How to read.
             on_read: Called from the stream's thread when all rows have been read.
         """
-        chunks = cut_chunks(rows, settings.block_rows, first=batch_size)
-        self._source = PlanDatasource(reader, chunks, epoch)
+        self._reader = reader
+        self._epoch = epoch
         self._rows = rows
         self._batch_size = batch_size
         self._settings = settings
         self._on_read = on_read
-        self._ready: queue.Queue[LoadedBatch | _End] = queue.Queue(maxsize=1)
+        self._ready: queue.Queue[LoadedBatch | _End] = queue.Queue()  # windows bound it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="batch-stream", daemon=True)
         self._thread.start()
@@ -134,12 +140,28 @@ class BatchStream:
             self._read()
         except BaseException as caught:  # noqa: BLE001 - raised in the consumer's thread
             error = caught
-        self._put(_End(error))
+        self._ready.put(_End(error))
 
     def _read(self) -> None:
-        num_tasks = self._source.num_tasks
+        per_window = max(1, _WINDOW_BLOCKS * self._settings.block_rows // self._batch_size)
+        first = self._batch_size
+        for start in range(0, len(self._rows), per_window * self._batch_size):
+            while self._ready.qsize() > per_window // 2:
+                if self._stop.wait(_POLL_S):
+                    return
+            window = self._rows[start : start + per_window * self._batch_size]
+            if not self._read_window(cut_chunks(window, self._settings.block_rows, first=first)):
+                return
+            first = self._settings.block_rows
+        if self._on_read is not None:
+            self._on_read()
+
+    def _read_window(self, chunks: list[Int[np.ndarray, " rows"]]) -> bool:
+        """Put a window's batches into the queue; False if the stream was closed meanwhile."""
         dataset = ray.data.read_datasource(
-            self._source, num_cpus=self._settings.task_cpus, override_num_blocks=num_tasks
+            PlanDatasource(self._reader, chunks, self._epoch),
+            num_cpus=self._settings.task_cpus,
+            override_num_blocks=len(chunks),
         )
         batches = iter(
             dataset.iter_torch_batches(
@@ -151,20 +173,10 @@ class BatchStream:
         )
         for loaded in batches:
             assert isinstance(loaded, LoadedBatch)
-            if not self._put(loaded):
-                return
-        if self._on_read is not None and not self._stop.is_set():
-            self._on_read()
-
-    def _put(self, item: LoadedBatch | _End) -> bool:
-        """Hand an item to the consumer; False if it does not want any more."""
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=_POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
+            if self._stop.is_set():
+                return False
+            self._ready.put(loaded)
+        return True
 
 
 def cut_chunks(
