@@ -2,7 +2,8 @@
 
 Edges are smoothed by rendering at twice the size; shading is Lambert with soft studio lights on
 interpolated normals. A mesh whose triangles all run across the whole body, as an untrained network
-predicts it, has no surface to shade (and would take minutes to cast): its vertices are drawn as dots.
+predicts it, has no surface to shade (and would take minutes to cast): its vertices are drawn as
+dots.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _FINGERS = {
 }
 _MAX_SUPERSAMPLED_PX = 4_000_000
 _TANGLED_COVER = 50.0
-"""Summed face size over squared extent above which a mesh is no surface; closed meshes have 1 to 5."""
+"""Squared edges over squared extent above which a mesh is no surface; closed meshes have 1 to 5."""
 
 
 def _lights() -> raycast.Lights:
@@ -155,9 +156,7 @@ def _render(
     return _Layer(rgba[..., :3], rgba[..., 3:], int(low[0]), int(low[1]))
 
 
-def _is_tangled(
-    vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]
-) -> bool:
+def _is_tangled(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]) -> bool:
     edges = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1)
     extent = float(np.ptp(vertices, axis=0).max())
     return float(np.square(edges.astype(np.float64)).sum()) > _TANGLED_COVER * extent**2
@@ -168,7 +167,7 @@ def _dots(
     columns: int,
     lines: int,
     color: Color,
-    corner: Int32[np.ndarray, "2"],
+    corner: Int32[np.ndarray, " 2"],
 ) -> _Layer:
     """One pixel a vertex."""
     rgba = np.zeros((lines, columns, 4), np.float32)
