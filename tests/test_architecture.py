@@ -39,3 +39,10 @@ def test_no_module_starts_anything_on_import():
     done = _run(code + "print(threading.active_count())")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "1"
+
+
+def test_what_reads_rows_imports_no_torch():
+    """Read tasks run in processes of their own; torch would cost each of them seconds to start."""
+    rooms = "metro_ray.data, metro_ray.data.transform, metro_ray.data.dataset, metro_ray.bodies"
+    done = _run(f"import sys, {rooms}; print('torch' in sys.modules)")
+    assert done.stdout.split() == ["False"], done.stderr
