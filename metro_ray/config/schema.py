@@ -144,6 +144,9 @@ class ModelConfig(_Strict):
     """Dropout of the hidden states."""
     attention_dropout: float = 0.1
     """Dropout of the attention weights (METRO: always 0.1)."""
+    output_init: Literal["random", "template"] = "random"
+    """Start of the predicted mesh: METRO's random one, or the template, from which offsets are
+    learned (a small network then learns in minutes)."""
     upsampling_init: Literal["random", "topology"] = "random"
     """Start of the learned mesh up-sampling: METRO's random one, or interpolation on the mesh."""
     mask_fraction: float | None = None

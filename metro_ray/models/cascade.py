@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -66,6 +67,22 @@ class Cascade(nn.Module):
         for index, encoder in enumerate(self.encoders):
             output = encoder(output.tokens, return_attention and index == last)
         return output
+
+
+@torch.no_grad()
+def start_from_template(cascade: Cascade) -> None:
+    """Makes an untrained cascade predict the template that its tokens carry.
+
+    The coordinates in front of each token pass through the linear shortcuts unchanged, and the
+    transformer layers start by adding nothing to them.
+    """
+    last = len(cascade.encoders) - 1
+    for index, encoder in enumerate(cascade.encoders):
+        assert isinstance(encoder, Encoder)
+        encoder.residual.weight[:COORDINATES].zero_()
+        encoder.residual.weight[:COORDINATES, :COORDINATES].fill_diagonal_(1.0)
+        rows = slice(None) if index == last else slice(COORDINATES)
+        encoder.projection.weight[rows].zero_()
 
 
 def intermediate_dim(rule: Literal["metro_body", "4x"] | int, hidden_dim: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metro_ray.bodies.spec import MeshSpec
 from metro_ray.errors import ConfigError
 from metro_ray.models.backbones import FEATURE_DIM, build_backbone
-from metro_ray.models.cascade import COORDINATES, Cascade
+from metro_ray.models.cascade import COORDINATES, Cascade, start_from_template
 from metro_ray.models.heads import CameraHead, MeshUpsampler, build_image_tokens
 from metro_ray.models.masking import mask_tokens
 
@@ -108,6 +108,7 @@ def build_metro(
     dropout: float,
     attention_dropout: float = 0.1,
     intermediate_size: int | None = None,
+    output_init: Literal["random", "template"] = "random",
     upsampling_init: Literal["random", "topology"] = "random",
     upsampling_matrices: Sequence[Any] | None = None,
 ) -> Metro:
@@ -124,6 +125,7 @@ def build_metro(
         dropout: Dropout of hidden states.
         attention_dropout: Dropout of attention weights.
         intermediate_size: Width of the feed-forward nets; None takes METRO's rule for the mesh.
+        output_init: Random start, or the template: offsets from it are learned.
         upsampling_init: Random start, or the mesh's own interpolation.
         upsampling_matrices: The interpolation of each step, coarse to full, (fine, coarse).
 
@@ -144,19 +146,22 @@ def build_metro(
     upsampler = MeshUpsampler(spec.vertex_levels)
     if upsampling_init == "topology":
         upsampler.start_from_topology(upsampling_matrices)
+    cascade = Cascade(
+        spec.num_tokens,
+        input_dims=input_feat_dim,
+        hidden_dims=hidden_feat_dim,
+        intermediate_size=intermediate_size or spec.intermediate_size,
+        num_layers=num_hidden_layers,
+        num_heads=num_attention_heads,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+    )
+    if output_init == "template":
+        start_from_template(cascade)
     return Metro(
         backbone=build_backbone(arch),
         image_tokens=build_image_tokens(spec.image_feature, spec.num_tokens),
-        cascade=Cascade(
-            spec.num_tokens,
-            input_dims=input_feat_dim,
-            hidden_dims=hidden_feat_dim,
-            intermediate_size=intermediate_size or spec.intermediate_size,
-            num_layers=num_hidden_layers,
-            num_heads=num_attention_heads,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-        ),
+        cascade=cascade,
         camera=CameraHead(camera_inputs, spec.camera_hidden),
         upsampler=upsampler,
         template_tokens=template_tokens,

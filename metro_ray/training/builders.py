@@ -56,6 +56,7 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
         dropout=settings.drop_out,
         attention_dropout=settings.attention_dropout,
         intermediate_size=settings.intermediate_size,
+        output_init=settings.output_init,
         upsampling_init=settings.upsampling_init,
         upsampling_matrices=body.upsampling_matrices() if from_topology else None,
     )

@@ -166,3 +166,24 @@ def test_heads_keep_torchs_own_start(make_metro):
     weight = model.upsampler.steps[0].weight
     assert weight.abs().max() <= 431**-0.5
     assert weight.std().item() == pytest.approx((431**-0.5) / 3**0.5, rel=0.02)
+
+
+def test_the_template_start_predicts_the_template():
+    torch.manual_seed(0)
+    spec = get_spec("anny_hand")
+    template = torch.randn(spec.num_tokens, 3)
+    model = build_metro(
+        spec,
+        template,
+        arch="hrnet-w18-small",
+        input_feat_dim=(2051, 16, 8),
+        hidden_feat_dim=(16, 8, 8),
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        dropout=0.0,
+        output_init="template",
+    ).eval()
+    with torch.no_grad():
+        predicted = model(torch.randn(1, 3, 224, 224))
+    torch.testing.assert_close(predicted.joints[0], template[: spec.num_joints])
+    torch.testing.assert_close(predicted.vertices[0][0], template[spec.num_joints :])
