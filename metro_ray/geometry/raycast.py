@@ -158,13 +158,8 @@ def vertex_normals(
     a, b, c = (points[faces[:, k]] for k in range(3))
     face_normals = np.cross(b - a, c - a)
     index = np.asarray(faces).T.ravel()
-    total = np.stack(
-        [
-            np.bincount(index, np.tile(face_normals[:, k], 3), minlength=len(points))
-            for k in range(3)
-        ],
-        axis=1,
-    )
+    columns = (np.tile(face_normals[:, k], 3) for k in range(3))
+    total = np.stack([np.bincount(index, c, minlength=len(points)) for c in columns], axis=1)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     return np.divide(total, length, out=np.zeros_like(total), where=length > 0).astype(np.float32)
 
