@@ -65,6 +65,11 @@ def check_run(config: TrainConfig) -> CheckedRun:
 
 
 def _check_settings(config: TrainConfig) -> None:
+    if config.eval.multiscale or config.eval.aml:
+        raise ConfigError(
+            "--multiscale_inference and --aml_eval write prediction files, which training jobs do "
+            "not: leave them out (a prediction job is not part of this version)"
+        )
     if config.eval.only and config.data.val_yaml is None:
         raise ConfigError("eval.only needs a data set to evaluate on: give --val_yaml")
     if not config.eval.only and config.data.train_yaml is None:
