@@ -12,7 +12,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     from metro_ray.data.synth import run_synth
 
-    run_synth(
+    report = run_synth(
         arguments.kind,
         arguments.num,
         arguments.out,
@@ -21,7 +21,9 @@ def run(argv: Sequence[str]) -> int:
         processes=arguments.processes,
         yaml_name=arguments.name,
         view=arguments.view,
+        setting=arguments.setting,
     )
+    print(report.summary())
     return 0
 
 
@@ -43,6 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
         default="wide",
         help="viewing directions: wide (turned by N(0, 60) degrees), full (all around), front "
         "(N(0, 20) degrees); default: wide",
+    )
+    parser.add_argument(
+        "--setting",
+        choices=("varied", "studio"),
+        default="varied",
+        help="what is around the subject: varied (rooms, noise, clutter, things in front of it) or "
+        "studio (an even bright wall, nothing in front); default: varied",
     )
     parser.add_argument("--processes", type=_positive, help="default: one a core")
     parser.add_argument("--name", default="train", help="NAME.yaml is written; default: train")

@@ -89,7 +89,15 @@ def _render_missing(config: TrainConfig, split: str) -> None:
     from metro_ray.data.synth import run_synth
 
     _LOG.info("rendering %d synthetic samples into %s", number, path.parent)
-    run_synth(config.kind, number, path.parent, _SYNTH_SEEDS[split], yaml_name=path.stem)
+    run_synth(
+        config.kind,
+        number,
+        path.parent,
+        _SYNTH_SEEDS[split],
+        view=data.synth_view,
+        setting=data.synth_setting,
+        yaml_name=path.stem,
+    )
 
 
 def _check_weights(config: TrainConfig, mesh: str) -> None:

@@ -70,6 +70,10 @@ class DataConfig(_Strict):
     """Samples of the open body model to render into train_yaml's folder where it does not exist."""
     synth_val: int = 0
     """The same for val_yaml."""
+    synth_view: Literal["wide", "full", "front"] = "wide"
+    """Viewing directions of rendered samples, see `metro-ray synth --view`."""
+    synth_setting: Literal["varied", "studio"] = "varied"
+    """What is around rendered people or hands, see `metro-ray synth --setting`."""
     root: str = "datasets"
     """Folder in which a YAML path is looked up when it does not exist as given."""
     loader_workers: int = 4
@@ -129,6 +133,9 @@ class ModelConfig(_Strict):
     or timm/NAME."""
     backbone_weights: str | None = None
     """ImageNet weights of the backbone (.pth or .safetensors); None starts from scratch."""
+    backbone_init: Literal["random", "shortcut"] = "random"
+    """Start of a backbone without weights: random as published, or each residual block at first
+    passes on its input only, which learns faster from few images."""
     input_feat_dim: tuple[int, ...] = (2051, 512, 128)
     """Width of the tokens that enter each transformer block."""
     hidden_feat_dim: tuple[int, ...] = (1024, 256, 128)
@@ -172,7 +179,15 @@ class OptimConfig(_Strict):
     """Optimisation."""
 
     lr: float = 1e-4
-    """Initial Adam learning rate; multiplied by 0.1 after half of the epochs."""
+    """Highest Adam learning rate."""
+    schedule: Literal["metro", "cosine"] = "metro"
+    """How it falls: METRO's step by ten after half of the epochs, or half a cosine down to zero."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from zero, whatever the schedule."""
+    backbone_lr_factor: float = 1.0
+    """Learning rate of the backbone, as a multiple of optim.lr; 0 freezes its weights."""
+    upsampler_lr_factor: float = 1.0
+    """Learning rate of the mesh up-sampling, as a multiple of optim.lr; 0 keeps it as it starts."""
     epochs: int = 200
     """Passes over the training set."""
     per_gpu_batch_size: int = 30
@@ -187,7 +202,8 @@ class OptimConfig(_Strict):
     def __post_init__(self) -> None:
         _positive("optim", self, "lr")
         _at_least(1, "optim", self, "epochs", "per_gpu_batch_size")
-        _at_least(0, "optim", self, "seed")
+        _at_least(0, "optim", self, "seed", "warmup_steps")
+        _at_least(0, "optim", self, "backbone_lr_factor", "upsampler_lr_factor")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

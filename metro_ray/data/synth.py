@@ -22,7 +22,7 @@ from typing import Literal
 from metro_ray.data.dataset import open_dataset
 from metro_ray.data.synth_preview import write_preview
 from metro_ray.data.synth_progress import show_progress
-from metro_ray.data.synth_scene import View
+from metro_ray.data.synth_scene import Setting, View
 from metro_ray.data.synth_shard import SHARD_ROWS, Shard, SynthSettings, render_shard
 from metro_ray.data.writer import concatenate
 from metro_ray.errors import DataError, ResourceError
@@ -58,6 +58,7 @@ def run_synth(
     *,
     size: int = 256,
     view: View = "wide",
+    setting: Setting = "varied",
     processes: int | None = None,
     yaml_name: str = "train",
 ) -> SynthReport:
@@ -70,6 +71,7 @@ def run_synth(
         seed: of everything that is random.
         size: side of the square images, pixels.
         view: spread of the viewing directions: wide (turned by N(0, 60) degrees), full, front.
+        setting: what is around the subject: varied (backgrounds, occluders) or studio (neither).
         processes: renderers; None takes one a core. They are spawned, so a script that calls this
             needs the usual `if __name__ == "__main__"`.
         yaml_name: `<yaml_name>.yaml` and the TSVs beside it are written.
@@ -81,7 +83,7 @@ def run_synth(
     """
     if processes is not None and processes < 1:
         raise DataError(f"processes must be >= 1, got {processes}")
-    settings = SynthSettings(kind=kind, num=num, seed=seed, size=size, view=view)
+    settings = SynthSettings(kind=kind, num=num, seed=seed, size=size, view=view, setting=setting)
     folder = Path(out)
     _claim(folder, yaml_name, settings)
     yaml_path, preview = folder / f"{yaml_name}.yaml", folder / f"{yaml_name}.preview.png"

@@ -59,6 +59,13 @@ def paint_backdrop(rng: Rng, size: int) -> Picture:
     return np.clip(picture, 0, 1)
 
 
+def paint_studio(rng: Rng, size: int) -> Picture:
+    """The bright, nearly white wall of a photo studio, a little darker towards the floor."""
+    shade = np.linspace(0, -rng.uniform(0.0, 0.08), size, dtype=np.float32)[:, None, None]
+    tint = rng.uniform(0.88, 0.96) + rng.normal(0, 0.01, 3)
+    return np.clip(np.ones((size, size, 1), np.float32) * tint + shade, 0, 1).astype(np.float32)
+
+
 def paint_occluders(rng: Rng, picture: Picture, box: Float32[np.ndarray, "4"]) -> Picture:
     """Bars and polygons in front of the subject.
 

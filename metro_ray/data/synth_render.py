@@ -15,7 +15,7 @@ from metro_ray.bodies import BodyModel
 from metro_ray.data import synth_backdrop, synth_surface
 from metro_ray.data.synth_hand_poses import HandRest
 from metro_ray.data.synth_limbs import BodyRest
-from metro_ray.data.synth_scene import Camera, Scene, mean_betas
+from metro_ray.data.synth_scene import Camera, Scene, Setting, mean_betas
 from metro_ray.geometry import raycast
 
 _OCCLUDED_SHARE = 0.3
@@ -51,14 +51,16 @@ class Projection(NamedTuple):
 class SceneRenderer:
     """Draws one body model; everything that does not change from image to image is made once."""
 
-    def __init__(self, body: BodyModel, size: int) -> None:
+    def __init__(self, body: BodyModel, size: int, setting: Setting = "varied") -> None:
         """Prepare a body model for drawing.
 
         Args:
             body: `anny_body` or `anny_hand` (any body model with METRO's label joints will do).
             size: side of the square images in pixels.
+            setting: what is around the subject, see `SETTINGS`.
         """
         self.size = size
+        self.setting = setting
         self.body = body
         self.spec = body.spec
         faces = body.faces.cpu().numpy()
@@ -102,12 +104,14 @@ class SceneRenderer:
         rng = np.random.default_rng(scene.paint_seed)
         pixels = projection(vertices)[:, :2]
         box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]).astype(np.float32)
-        picture = synth_backdrop.paint_backdrop(rng, self.size)
-        if self.spec.kind == "body" and rng.random() < 0.6:
+        studio = self.setting == "studio"
+        paint = synth_backdrop.paint_studio if studio else synth_backdrop.paint_backdrop
+        picture = paint(rng, self.size)
+        if self.spec.kind == "body" and rng.random() < 0.6 and not studio:
             picture = synth_backdrop.cast_shadow(rng, picture, box)
         layer = self.draw_subject(scene, vertices, projection)
         picture = picture * (1.0 - layer[..., 3:]) + layer[..., :3]
-        if rng.random() < _OCCLUDED_SHARE:
+        if rng.random() < _OCCLUDED_SHARE and not studio:
             picture = synth_backdrop.paint_occluders(rng, picture, box)
         return np.rint(synth_backdrop.develop(rng, picture) * 255).astype(np.uint8)
 

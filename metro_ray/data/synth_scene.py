@@ -20,6 +20,11 @@ View = Literal["wide", "full", "front"]
 VIEWS: tuple[View, ...] = ("wide", "full", "front")
 """Spread of viewing directions: turned by N(0, 60) degrees, all around, or N(0, 20) degrees."""
 
+Setting = Literal["varied", "studio"]
+SETTINGS: tuple[Setting, ...] = ("varied", "studio")
+"""What is around the subject: rooms, noise and clutter, with things in front of it; or the even,
+bright wall of a photo studio and nothing else."""
+
 LABEL_DIGITS = 6
 """Decimals of the numbers in a label: micrometres, microradians."""
 

@@ -15,7 +15,7 @@ import torch
 from metro_ray.bodies import load_body
 from metro_ray.data.synth_label import make_label
 from metro_ray.data.synth_render import SceneRenderer
-from metro_ray.data.synth_scene import VIEWS, Scene, View, sample_scene
+from metro_ray.data.synth_scene import SETTINGS, VIEWS, Scene, Setting, View, sample_scene
 from metro_ray.data.writer import TsvDatasetWriter
 from metro_ray.errors import DataError
 
@@ -34,6 +34,7 @@ class SynthSettings:
     seed: int
     size: int = 256
     view: View = "wide"
+    setting: Setting = "varied"
     format: int = _FORMAT
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class SynthSettings:
             raise DataError(f"size must be within 64 and 2048 px, got {self.size}")
         if self.view not in VIEWS:
             raise DataError(f"view must be one of {', '.join(VIEWS)}, got {self.view!r}")
+        if self.setting not in SETTINGS:
+            raise DataError(f"setting must be one of {', '.join(SETTINGS)}, got {self.setting!r}")
 
     @property
     def mesh(self) -> str:
@@ -74,14 +77,14 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(cv2_threads)
 
 
-_RENDERERS: dict[tuple[str, int], SceneRenderer] = {}
+_RENDERERS: dict[tuple[str, int, str], SceneRenderer] = {}
 
 
 def _renderer(settings: SynthSettings) -> SceneRenderer:
     """Made once a process; it takes seconds."""
-    key = (settings.mesh, settings.size)
+    key = (settings.mesh, settings.size, settings.setting)
     if key not in _RENDERERS:
-        _RENDERERS[key] = SceneRenderer(load_body(settings.mesh), settings.size)
+        _RENDERERS[key] = SceneRenderer(load_body(settings.mesh), settings.size, settings.setting)
     return _RENDERERS[key]
 
 

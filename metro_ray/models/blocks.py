@@ -77,3 +77,15 @@ def initialise_convolutions(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
+
+
+def start_from_shortcuts(module: nn.Module) -> None:
+    """Makes every residual block pass on its shortcut alone: its last BatchNorm starts at weight 0.
+
+    "Accurate, Large Minibatch SGD" (Goyal et al., 2017), section 5.1.
+    """
+    for child in module.modules():
+        if isinstance(child, BasicBlock):
+            nn.init.zeros_(child.bn2.weight)
+        elif isinstance(child, Bottleneck):
+            nn.init.zeros_(child.bn3.weight)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from metro_ray.errors import ConfigError
 from metro_ray.losses import LossWeights
 from metro_ray.models import Metro, build_metro
+from metro_ray.models.blocks import start_from_shortcuts
 from metro_ray.models.cascade import intermediate_dim
 from metro_ray.models.parameters import count_parameters
 from metro_ray.models.weights_io import load_backbone_weights, load_weights
@@ -111,6 +112,8 @@ def loss_weights(config: TrainConfig, spec: MeshSpec) -> LossWeights:
 def _load_backbone(model: Metro, config: TrainConfig) -> None:
     """Fill the backbone and say so; METRO says "loading" even where its file is missing."""
     arch, weights = config.model.arch, config.model.backbone_weights
+    if config.model.backbone_init == "shortcut":
+        start_from_shortcuts(model.backbone)
     if weights is None:
         METRO.info("Init backbone %s from scratch.", arch)
         return

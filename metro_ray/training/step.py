@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -75,7 +76,7 @@ class TrainStep:
     ) -> StepLosses:
         """Forward, backward and optimizer step on normalised images; see `run`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_factor"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = self._losses(images, token_mask, targets)
@@ -100,9 +101,37 @@ class TrainStep:
         return compute_losses(prediction, joints, targets, self.weights, self.body.spec)
 
 
-def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
-    """METRO's optimizer: Adam over all parameters in one group, no weight decay."""
-    return torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+def freeze_parts(model: nn.Module, lr_factors: Mapping[str, float]) -> None:
+    """Keep the parts whose factor is 0 as they are: no gradient is computed or sent for them."""
+    for name, factor in lr_factors.items():
+        if factor == 0:
+            model.get_submodule(name).requires_grad_(False)
+
+
+def make_optimizer(
+    model: nn.Module, lr: float, *, lr_factors: Mapping[str, float] | None = None
+) -> torch.optim.Adam:
+    """METRO's optimizer: Adam over all parameters, no weight decay.
+
+    Args:
+        model: The network.
+        lr: Learning rate.
+        lr_factors: Parts of the network ("backbone", "upsampler") that learn at a multiple of `lr`.
+            Parts of the same factor share a group; METRO has a single one. What `freeze_parts`
+            froze is in none.
+    """
+    factors = lr_factors or {}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(factors.get(name.split(".")[0], 1.0), []).append(parameter)
+    return torch.optim.Adam(
+        [{"params": group, "lr_factor": factor} for factor, group in groups.items()],
+        lr=lr,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        fused=True,
+    )
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -27,7 +27,7 @@ from metro_ray.training.context import broadcast_buffers
 from metro_ray.training.logs import METRO, log_validation
 from metro_ray.training.progress import Interval, StepTiming, max_memory_mib, progress_line
 from metro_ray.training.schedule import learning_rate, metro_epoch
-from metro_ray.training.step import TrainStep, make_optimizer, seed_step
+from metro_ray.training.step import TrainStep, freeze_parts, make_optimizer, seed_step
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -66,8 +66,13 @@ class Trainer:
         self.body = body.to(worker.device)
         if config.optim.channels_last:
             model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        factors = {
+            "backbone": config.optim.backbone_lr_factor,
+            "upsampler": config.optim.upsampler_lr_factor,
+        }
+        freeze_parts(model, factors)
         wrapped = worker.wrap(model)
-        self._optimizer = make_optimizer(model, config.optim.lr)
+        self._optimizer = make_optimizer(model, config.optim.lr, lr_factors=factors)
         self._train_step = TrainStep(
             model=wrapped,
             body=self.body,
@@ -176,6 +181,8 @@ class Trainer:
             base_lr=optim.lr,
             epochs=optim.epochs,
             steps_per_epoch=self._data.num_train_batches,
+            schedule=optim.schedule,
+            warmup_steps=optim.warmup_steps,
         )
 
     def _log_progress(self, recorder: Recorder) -> None:

@@ -147,9 +147,14 @@ def test_train_usage_errors(argv, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_synth_passes_its_options(room, tmp_path):
+def test_synth_passes_its_options(room, tmp_path, capsys):
     calls = []
-    room("metro_ray.data.synth", run_synth=lambda *args, **kwargs: calls.append((args, kwargs)))
+
+    def record(*args, **kwargs):
+        calls.append((args, kwargs))
+        return types.SimpleNamespace(summary=lambda: "what was rendered")
+
+    room("metro_ray.data.synth", run_synth=record)
     argv = [
         "synth",
         "--kind",
@@ -164,8 +169,11 @@ def test_synth_passes_its_options(room, tmp_path):
         "val",
     ]
     assert main(argv) == 0
-    options = {"size": 256, "view": "wide", "processes": None, "yaml_name": "val"}
+    options = {
+        "size": 256, "view": "wide", "setting": "varied", "processes": None, "yaml_name": "val",
+    }  # fmt: skip
     assert calls == [(("hand", 5, tmp_path, 3), options)]
+    assert capsys.readouterr().out == "what was rendered\n"
 
 
 @pytest.mark.parametrize(

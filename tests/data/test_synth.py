@@ -262,6 +262,7 @@ def test_a_folder_that_was_changed_by_hand_is_refused(rendered, tmp_path):
         ({"seed": -1}, "seed >= 0"),
         ({"size": 8}, "size must be within 64 and 2048"),
         ({"view": "top"}, "view must be one of wide, full, front"),
+        ({"setting": "street"}, "setting must be one of varied, studio"),
         ({"processes": 0}, "processes must be >= 1"),
     ],
 )
@@ -295,3 +296,23 @@ def test_two_processes_write_the_bytes_of_one(tmp_path, monkeypatch):
             run_synth("hand", 60, folder, 3, size=64, processes=processes)
             digests.append(_digests(folder))
     assert digests[0] == digests[1]
+
+
+def test_studio_shows_nothing_but_the_subject_before_a_bright_wall():
+    body = load_body("anny_body")
+    renderer = SceneRenderer(body, SIZE, "studio")
+    for index in range(6):
+        rng = np.random.default_rng([7, index])
+        scene = sample_scene(rng, renderer.rest, view="wide", num_betas=body.spec.num_betas)
+        with torch.no_grad():
+            posed = body(
+                torch.from_numpy(scene.pose).float()[None],
+                torch.from_numpy(scene.betas).float()[None],
+            )
+        mesh = posed.vertices[0].double().numpy()
+        projection = renderer.place(mesh, scene.camera)
+        picture = renderer.draw(scene, mesh, projection)
+        subject = renderer.draw_subject(scene, mesh, projection)[..., 3] > 0
+        wall = ~(cv2.dilate(subject.astype(np.uint8), np.ones((9, 9))) > 0)
+        assert picture[wall].min() > 120
+        assert picture[wall].std(axis=0).max() < 20

@@ -7,6 +7,7 @@ from torch import nn
 
 from metro_ray.errors import ConfigError
 from metro_ray.models.backbones import BACKBONES, build_backbone
+from metro_ray.models.blocks import BasicBlock, Bottleneck, start_from_shortcuts
 
 # Published totals without the ImageNet classifier (2048 x 1000 + 1000).
 PARAMETERS = {
@@ -86,3 +87,18 @@ def test_timm_model_of_another_width_is_refused(fake_timm):
 def test_timm_name_that_timm_does_not_know(fake_timm):
     with pytest.raises(ConfigError, match=r"cannot build 'nothing'.*Unknown model"):
         build_backbone("timm/nothing")
+
+
+@pytest.mark.parametrize("name", ["hrnet-w18-small", "resnet50"])
+def test_residual_blocks_can_start_as_their_shortcuts(name):
+    backbone = build_backbone(name)
+    start_from_shortcuts(backbone)
+    last = [
+        child.bn2.weight if isinstance(child, BasicBlock) else child.bn3.weight
+        for child in backbone.modules()
+        if isinstance(child, BasicBlock | Bottleneck)
+    ]
+    assert last
+    assert all(float(weight.detach().abs().max()) == 0 for weight in last)
+    backbone(torch.rand(2, 3, 224, 224)).square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.abs().max() > 0 for weight in last)

@@ -30,3 +30,33 @@ def test_epoch_number_counts_completed_epochs():
 def test_counts_from_one(step, steps_per_epoch):
     with pytest.raises(ValueError, match="count from 1"):
         metro_epoch(step, steps_per_epoch)
+
+
+def cosine(step, warmup_steps=0):
+    return learning_rate(
+        step,
+        base_lr=2.0,
+        epochs=2,
+        steps_per_epoch=10,
+        schedule="cosine",
+        warmup_steps=warmup_steps,
+    )
+
+
+def test_cosine_falls_from_the_whole_rate_to_nearly_zero():
+    rates = [cosine(step) for step in range(1, 21)]
+    assert rates[0] == 2.0
+    assert rates[10] == pytest.approx(1.0)  # ten of twenty steps are done
+    assert all(later < earlier for earlier, later in zip(rates, rates[1:]))
+    assert 0 < rates[-1] < 0.02
+
+
+@pytest.mark.parametrize("schedule", ["metro", "cosine"])
+def test_warm_up_rises_step_by_step(schedule):
+    rates = [
+        learning_rate(
+            step, base_lr=1.0, epochs=4, steps_per_epoch=50, schedule=schedule, warmup_steps=4
+        )
+        for step in range(1, 6)
+    ]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from metro_ray.data.sample import without_labels
 from metro_ray.errors import TrainingError
 from metro_ray.training.builders import build_model, loss_weights
-from metro_ray.training.step import TrainStep, make_optimizer, seed_step
+from metro_ray.training.step import TrainStep, freeze_parts, make_optimizer, seed_step
 
 
 @pytest.fixture
@@ -98,3 +100,20 @@ def test_optimizer_is_metros(make_step):
     assert type(optimizer) is torch.optim.Adam
     assert len(optimizer.param_groups) == 1
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 0)
+
+
+def test_parts_learn_at_their_own_rate_or_not_at_all(make_step, batch):
+    step = make_step()
+    factors = {"backbone": 0.1, "upsampler": 0.0}
+    freeze_parts(step.model, factors)
+    step = replace(step, optimizer=make_optimizer(step.model, 1e-3, lr_factors=factors))
+    before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
+    step.run(batch, lr=1e-4, step=1)
+    moved = {"backbone": 0.0, "upsampler": 0.0, "cascade": 0.0}
+    for name, parameter in step.model.named_parameters():
+        part = name.split(".")[0]
+        change = float((parameter.detach() - before[name]).abs().max())
+        moved[part] = max(moved.get(part, 0.0), change)
+    assert moved["cascade"] == pytest.approx(1e-4, rel=0.2), "Adam's first step is the rate"
+    assert moved["backbone"] == pytest.approx(1e-5, rel=0.2)
+    assert moved["upsampler"] == 0.0
