@@ -25,17 +25,19 @@ def run(argv: Sequence[str]) -> int:
     if arguments.box is not None and len(paths) != 1:
         parser.error(f"--box belongs to one picture, got {len(paths)} pictures")
     from metro_ray.inference import read_image
-    from metro_ray.inference.export import export_mesh
+    from metro_ray.inference.export import export_attention, export_mesh
     from metro_ray.inference.gallery import GalleryItem, write_gallery
 
     images = [read_image(path) for path in paths]
     boxes = None if arguments.box is None else [_box(*arguments.box)]
     predictor = _load(arguments.checkpoint, arguments.assets_root, arguments.device)
-    results = predictor.predict(images, boxes)
+    results = predictor.predict(images, boxes, return_attention=arguments.attention)
     items = []
     for number, (path, image, result) in enumerate(zip(paths, images, results, strict=True)):
         for ending in arguments.formats:
             export_mesh(result, arguments.out / f"{number:03d}_{path.stem}.{ending}")
+        if result.attention is not None:
+            export_attention(result, arguments.out / f"{number:03d}_{path.stem}.attention.npz")
         items.append(GalleryItem(title=path.name, image=image, result=result))
     page = write_gallery(arguments.out, items, title=f"Predictions of {arguments.checkpoint}")
     print(f"meshes: {len(results)} in {arguments.out}\ngallery: {page}")
@@ -71,6 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=["obj", "glb"],
         choices=("obj", "ply", "glb", "npz"),
         help="mesh files to write; default: obj glb",
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="also write the last encoder's attention maps and hidden states (.attention.npz)",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: cpu")
     parser.add_argument("--assets.root", dest="assets_root", help="folder of the licensed models")

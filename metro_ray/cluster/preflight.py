@@ -77,18 +77,24 @@ def _check_settings(config: TrainConfig) -> None:
 
 
 def _render_missing(config: TrainConfig, split: str) -> None:
-    """Render the split's synthetic data set if it is asked for and not there."""
+    """Render the split's synthetic data set if it is asked for and not there.
+
+    One that is there must have been rendered with the same settings.
+    """
     data = config.data
     name = data.train_yaml if split == "train" else data.val_yaml
     number = data.synth_train if split == "train" else data.synth_val
     if name is None or number == 0 or (split == "train" and config.eval.only):
         return
     path = Path(name)
-    if path.is_file() or (Path(data.root) / path).is_file():
+    was_rendered = path.with_name(f"{path.stem}.synth.json").is_file()
+    is_there = path.is_file() or (Path(data.root) / path).is_file()
+    if is_there and not was_rendered:
         return
     from metro_ray.data.synth import run_synth
 
-    _LOG.info("rendering %d synthetic samples into %s", number, path.parent)
+    if not is_there:
+        _LOG.info("rendering %d synthetic samples into %s", number, path.parent)
     run_synth(
         config.kind,
         number,

@@ -136,6 +136,9 @@ class ModelConfig(_Strict):
     backbone_init: Literal["random", "shortcut"] = "random"
     """Start of a backbone without weights: random as published, or each residual block at first
     passes on its input only, which learns faster from few images."""
+    grid_init: Literal["random", "template"] = "random"
+    """Start of each token's view of the 7 x 7 feature grid (body): METRO's random one, or the cells
+    around the token's place in the template, from which neighbouring vertices move together."""
     input_feat_dim: tuple[int, ...] = (2051, 512, 128)
     """Width of the tokens that enter each transformer block."""
     hidden_feat_dim: tuple[int, ...] = (1024, 256, 128)

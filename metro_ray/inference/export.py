@@ -52,6 +52,25 @@ def export_mesh(result: MeshResult, path: str | Path) -> Path:
     return path
 
 
+def export_attention(result: MeshResult, path: str | Path) -> Path:
+    """Write a result's attention maps and hidden states as NPZ; missing folders are made.
+
+    Raises:
+        DataError: the result was made without `return_attention`.
+    """
+    if result.attention is None:
+        raise DataError("the result holds no attention maps: predict with return_attention=True")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        attentions=result.attention.attentions,
+        hidden_states=result.attention.hidden_states,
+        joint_names=np.array(result.joint_set.names),
+    )
+    return path
+
+
 def upright(points: Float32[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:
     """Camera-like frame (y down, z away) to y up, z towards the viewer."""
     return points * np.array([1.0, -1.0, -1.0], np.float32)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from metro_ray.data.normalize import normalize_images
@@ -17,7 +17,7 @@ from metro_ray.errors import DataError
 from metro_ray.evaluation.evaluate import eval_mode
 from metro_ray.geometry.boxes import PIXELS_PER_SCALE, Box, Window, crop_window
 from metro_ray.geometry.crop import crop_fast
-from metro_ray.inference.result import MeshResult, place_in_picture
+from metro_ray.inference.result import AttentionMaps, MeshResult, place_in_picture
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -90,6 +90,8 @@ class Predictor:
         self,
         images: Sequence[UInt8[np.ndarray, "H W 3"]],
         boxes: Sequence[Box | None] | None = None,
+        *,
+        return_attention: bool = False,
     ) -> list[MeshResult]:
         """One mesh per picture.
 
@@ -97,6 +99,7 @@ class Predictor:
             images: RGB, uint8, any size each.
             boxes: around the person or hand in each picture; None, or None in its place, takes the
                 whole picture.
+            return_attention: also give attention maps and hidden states.
 
         Raises:
             DataError: a picture of another type or shape, another number of boxes, or a box that
@@ -117,32 +120,52 @@ class Predictor:
             except DataError as error:
                 raise DataError(f"picture {number}: {error}") from error
             crops.append(crop.transpose(2, 0, 1))
-        return self.predict_crops(np.stack(crops), windows) if crops else []
+        if not crops:
+            return []
+        return self.predict_crops(np.stack(crops), windows, return_attention=return_attention)
 
     def predict_crops(
-        self, crops: UInt8[np.ndarray, "B 3 S S"], windows: Sequence[Window]
+        self,
+        crops: UInt8[np.ndarray, "B 3 S S"],
+        windows: Sequence[Window],
+        *,
+        return_attention: bool = False,
     ) -> list[MeshResult]:
         """One mesh per ready crop.
 
         Args:
             crops: RGB planes as `Sample.image` holds them.
             windows: the part of its picture that each crop shows.
+            return_attention: also give attention maps and hidden states.
         """
         results: list[MeshResult] = []
         for start in range(0, len(crops), self.batch_size):
             part = slice(start, start + self.batch_size)
-            results += self._predict_batch(crops[part], windows[part])
+            results += self._predict_batch(crops[part], windows[part], return_attention)
         return results
 
     def _predict_batch(
-        self, crops: UInt8[np.ndarray, "B 3 S S"], windows: Sequence[Window]
+        self,
+        crops: UInt8[np.ndarray, "B 3 S S"],
+        windows: Sequence[Window],
+        return_attention: bool,
     ) -> list[MeshResult]:
+        options = {"return_attention": True} if return_attention else {}
         pictures = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         with torch.inference_mode(), eval_mode(self.model):
             images = normalize_images(pictures).contiguous(memory_format=self._memory_format)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                prediction = self.model(images)
-            return self._results(prediction.vertices[-1], prediction.camera, windows)
+                prediction = self.model(images, **options)
+            results = self._results(prediction.vertices[-1], prediction.camera, windows)
+        if not return_attention:
+            return results
+        maps = zip(
+            _by_picture(prediction.attentions), _by_picture(prediction.hidden_states), strict=True
+        )
+        return [
+            result._replace(attention=AttentionMaps(*both))
+            for result, both in zip(results, maps, strict=True)
+        ]
 
     def _results(
         self,
@@ -169,6 +192,10 @@ class Predictor:
             )
             for mesh, points, view, window in zip(meshes, joints, cameras, windows, strict=True)
         ]
+
+
+def _by_picture(layers: Sequence[Tensor]) -> Float32[np.ndarray, "B L ..."]:
+    return torch.stack([layer.float() for layer in layers], dim=1).cpu().numpy()
 
 
 def whole_picture(image: UInt8[np.ndarray, "H W 3"]) -> Box:

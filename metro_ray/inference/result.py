@@ -14,6 +14,15 @@ from metro_ray.geometry.boxes import Window
 _OUTSIDE_GREY = 226
 
 
+class AttentionMaps(NamedTuple):
+    """What the last transformer encoder did with one picture (paper section 4.4, figure 6)."""
+
+    attentions: Float32[np.ndarray, "L heads N N"]
+    """Weight of each token (last axis) in the update of each token; rows sum to 1."""
+    hidden_states: Float32[np.ndarray, "L+1 N H"]
+    """Embedded tokens, then the output of each layer."""
+
+
 class MeshResult(NamedTuple):
     """A predicted person or hand.
 
@@ -36,6 +45,8 @@ class MeshResult(NamedTuple):
     """Triangles of `vertices`, counter-clockwise from outside; shared by all results of a body."""
     joint_set: JointSet
     """Names and bones of `joints`."""
+    attention: AttentionMaps | None = None
+    """When asked for; its N tokens are the network's joints, then the coarse vertices."""
 
 
 def place_in_picture(

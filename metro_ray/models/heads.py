@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from metro_ray.errors import ConfigError
 from metro_ray.models.backbones import GRID_SIZE
 
+_TEMPLATE_FILL = 0.7
+"""Share of the crop that a person fills: METRO's box is 1.2 to 1.5 times as large."""
+_TEMPLATE_SIGMA = 0.4
+"""Width of the Gaussian in crop coordinates, [-1, 1]: 1.4 cells of the grid."""
+
 
 class GridTokens(nn.Module):
     """Every token's own mix of the 49 grid positions, the same for all features (METRO body)."""
@@ -24,6 +29,29 @@ class GridTokens(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C 7 7"]) -> Float[Tensor, "B N C"]:
         return self.mix(features.flatten(2).transpose(1, 2))
+
+    @torch.no_grad()
+    def start_from_template(self, template_tokens: Float[Tensor, "N 3"]) -> None:
+        """Makes each token look where the template has it, against the picture's average.
+
+        A Gaussian around the token's place minus the mean over the grid, of the length that the
+        random start has. Neighbours on the mesh then start with nearly the same feature.
+
+        Args:
+            template_tokens: camera-like axes, metres; put into the middle of the crop.
+        """
+        places = template_tokens[:, :2].float()
+        low, high = places.amin(0), places.amax(0)
+        places = (places - (low + high) / 2) / (high - low).max() * (2 * _TEMPLATE_FILL)
+        cells = (torch.arange(GRID_SIZE) + 0.5) / GRID_SIZE * 2 - 1
+        y, x = torch.meshgrid(cells, cells, indexing="ij")
+        grid = torch.stack([x.flatten(), y.flatten()], dim=1).to(places.device)
+        near = torch.exp(-torch.cdist(places, grid).square() / (2 * _TEMPLATE_SIGMA**2))
+        near = near - near.mean(dim=1, keepdim=True)
+        near = near / near.norm(dim=1, keepdim=True) / 3**0.5
+        self.mix.weight.copy_(near[..., None])
+        if self.mix.bias is not None:
+            self.mix.bias.zero_()
 
 
 class PooledTokens(nn.Module):

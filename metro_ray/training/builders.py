@@ -14,6 +14,7 @@ from metro_ray.losses import LossWeights
 from metro_ray.models import Metro, build_metro
 from metro_ray.models.blocks import start_from_shortcuts
 from metro_ray.models.cascade import intermediate_dim
+from metro_ray.models.heads import GridTokens
 from metro_ray.models.parameters import count_parameters
 from metro_ray.models.weights_io import load_backbone_weights, load_weights
 from metro_ray.training.checkpoint_meta import META, read_meta, require_same_architecture
@@ -61,6 +62,13 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
         upsampling_init=settings.upsampling_init,
         upsampling_matrices=body.upsampling_matrices() if from_topology else None,
     )
+    if settings.grid_init == "template":
+        if not isinstance(model.image_tokens, GridTokens):
+            raise ConfigError(
+                f"model.grid_init template is for bodies: {body.spec.name} averages the feature "
+                "grid for all its tokens; use model.grid_init random"
+            )
+        model.image_tokens.start_from_template(body.template_tokens())
     _load_backbone(model, config)
     counts = count_parameters(model)
     METRO.info("Transformers total parameters: %d", counts.metro_transformers)

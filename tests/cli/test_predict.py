@@ -60,6 +60,20 @@ def test_meshes_and_gallery(checkpoint, picture, tmp_path, capsys):
     assert "hand.jpg" in (out / "gallery.html").read_text()
 
 
+def test_attention_maps_when_asked_for(checkpoint, picture, tmp_path):
+    out = tmp_path / "out"
+    argv = ["predict", str(picture), "--checkpoint", str(checkpoint), "--out", str(out)]
+    assert main([*argv, "--formats", "--attention"]) == 0
+    with np.load(out / "000_hand.attention.npz") as maps:
+        attentions, hidden = maps["attentions"], maps["hidden_states"]
+    heads, tokens = 4, 21 + 195
+    assert attentions.shape == (1, heads, tokens, tokens)
+    np.testing.assert_allclose(attentions.sum(axis=-1), 1, atol=1e-4)
+    assert hidden.shape == (2, tokens, 16)
+    assert main(argv) == 0
+    assert len(list(out.glob("*.attention.npz"))) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

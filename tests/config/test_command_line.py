@@ -170,7 +170,7 @@ def test_no_warning_without_such_a_flag(caplog):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--optim.lrr 1", "unknown setting optim.lrr. Did you mean optim.lr.*Settings of optim: lr, epochs"),
+        ("--optim.lrr 1", "unknown setting optim.lrr. Did you mean optim.lr.*Settings of optim: lr, schedule"),
         ("--optm.lr=1", "unknown setting optm.lr. Did you mean optim.lr.*Sections: assets, data"),
         ("--data.lr=1", "unknown setting data.lr. Did you mean optim.lr.*Settings of data: train_yaml"),
         ("--optim.lr abc", "optim.lr must be a number, got 'abc'"),

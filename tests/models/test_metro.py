@@ -6,6 +6,7 @@ from torch import nn
 from metro_ray.bodies.spec import SPECS, get_spec
 from metro_ray.errors import ConfigError
 from metro_ray.models import build_metro
+from metro_ray.models.heads import GridTokens
 from metro_ray.models.masking import mask_tokens
 
 
@@ -128,6 +129,21 @@ def test_upsampling_can_start_from_the_topology(make_metro):
     coarse, middle, full = model(images(1)).vertices
     torch.testing.assert_close(middle, torch.from_numpy(matrices[0]) @ coarse)
     torch.testing.assert_close(full, torch.from_numpy(matrices[1]) @ middle)
+
+
+def test_tokens_can_start_where_the_template_has_them():
+    template = torch.tensor([[0.0, -0.8, 0.3], [0.01, -0.79, 0.3], [0.5, 0.0, 0], [0, 0.9, 0]])
+    tokens = GridTokens(4)
+    length = tokens.mix.weight.detach().norm(dim=1).mean()
+    tokens.start_from_template(template)
+    weights = tokens.mix.weight.detach().reshape(4, 7, 7)
+    top, neighbour, right, bottom = ([int(i) for i in divmod(int(w.argmax()), 7)] for w in weights)
+    assert top == neighbour
+    assert top[0] < right[0] < bottom[0], "rows run down the picture"
+    assert right[1] > top[1], "columns run to the right"
+    torch.testing.assert_close(weights.sum(dim=(1, 2)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(weights.flatten(1).norm(dim=1), length.expand(4), atol=0.1, rtol=0)
+    assert (weights[0] - weights[1]).norm() < 0.1 * weights[0].norm()
 
 
 @pytest.mark.parametrize(

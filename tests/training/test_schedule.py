@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from metro_ray.training.schedule import learning_rate, metro_epoch
@@ -47,7 +49,7 @@ def test_cosine_falls_from_the_whole_rate_to_nearly_zero():
     rates = [cosine(step) for step in range(1, 21)]
     assert rates[0] == 2.0
     assert rates[10] == pytest.approx(1.0)  # ten of twenty steps are done
-    assert all(later < earlier for earlier, later in zip(rates, rates[1:]))
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates))
     assert 0 < rates[-1] < 0.02
 
 
