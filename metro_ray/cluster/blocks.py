@@ -29,7 +29,7 @@ from metro_ray.data.transform import SampleTransform, load_row
 if TYPE_CHECKING:
     from ray.data.context import DataContext
 
-    from metro_ray.data.dataset import TsvDataset
+    from metro_ray.data.rows import RowDataset
 
 ENTRY, KEY, PROBLEM = "entry", "key", "problem"
 _KEPT_READERS = 4
@@ -40,7 +40,7 @@ _readers: dict[str, RowReader] = {}
 class RowReader:
     """Everything a read task needs beside row numbers."""
 
-    dataset: TsvDataset
+    dataset: RowDataset
     transform: SampleTransform
 
     def block(self, entries: Int[np.ndarray, " rows"], epoch: int) -> dict[str, np.ndarray]:

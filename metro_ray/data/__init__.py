@@ -2,9 +2,10 @@
 
 from metro_ray.data.augment import AugmentParams, AugmentSettings
 from metro_ray.data.bad_rows import BadRow, BadRows
-from metro_ray.data.dataset import Row, TsvDataset, open_dataset
+from metro_ray.data.dataset import TsvDataset, open_dataset
 from metro_ray.data.loader import LocalLoader
 from metro_ray.data.plan import EpochPlan
+from metro_ray.data.rows import Row, RowDataset
 from metro_ray.data.sample import Batch, Sample, batch_from_arrays, collate, stack_samples
 from metro_ray.data.transform import LoadedRow, SampleTransform, load_row
 from metro_ray.data.tsv import TsvFile, build_lineidx
@@ -20,6 +21,7 @@ __all__ = [
     "LoadedRow",
     "LocalLoader",
     "Row",
+    "RowDataset",
     "Sample",
     "SampleTransform",
     "TsvDataset",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
@@ -30,27 +30,12 @@ from metro_ray.data.row_text import (
     read_columns,
     read_linelist,
 )
+from metro_ray.data.rows import Row, RowDataset
 from metro_ray.data.tsv import TsvFile
 from metro_ray.errors import DataError
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
-
-
-class Row(NamedTuple):
-    """One row as it is stored, decoded no further than bytes and JSON."""
-
-    key: str
-    image_bytes: bytes
-    """The encoded image (JPEG or PNG)."""
-    label: dict[str, Any]
-    """Record 0 of the label list; see `labels.py` for its fields."""
-    hw: tuple[int, int] | None
-    """Height and width that the hw file claims, in pixels; never used for geometry."""
-    source: int
-    """Which file of a composite data set."""
-    where: str = ""
-    """Files and row number, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +69,14 @@ class TsvDataset:
         return len(self._rows)
 
     @property
-    def num_sources(self) -> int:
-        """Number of files that a composite data set is made of; 1 for a plain one."""
-        return len(self._files)
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the image files that a composite data set is made of; one for a plain one."""
+        return tuple(files.img.path.name.removesuffix(".img.tsv") for files in self._files)
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading a row is a request over the network."""
+        return False
 
     def key(self, row_id: int) -> str:
         """Key of a row: column 0 of its hw row, else of its label row."""
@@ -144,7 +134,7 @@ class TsvDataset:
 
 def open_dataset(
     yaml_path: str | Path, spec: MeshSpec | None = None, *, root: str | Path | None = None
-) -> TsvDataset:
+) -> RowDataset:
     """Open a data set YAML; every file and index is checked before the first row is read.
 
     Args:
@@ -171,7 +161,7 @@ def open_dataset(
     return dataset
 
 
-def _check_kind(dataset: TsvDataset, spec: MeshSpec) -> None:
+def _check_kind(dataset: RowDataset, spec: MeshSpec) -> None:
     label = dataset.row(0).label
     joints = np.shape(label.get("2d_joints", ()))
     if len(joints) >= 2 and joints[-2] != len(spec.label_joints):

@@ -17,8 +17,8 @@ from metro_ray.data.transform import LoadedRow, load_row
 
 if TYPE_CHECKING:
     from metro_ray.data.bad_rows import BadRows
-    from metro_ray.data.dataset import TsvDataset
     from metro_ray.data.plan import EpochPlan
+    from metro_ray.data.rows import RowDataset
     from metro_ray.data.transform import SampleTransform
 
 
@@ -31,7 +31,7 @@ class LocalLoader:
 
     def __init__(
         self,
-        dataset: TsvDataset,
+        dataset: RowDataset,
         transform: SampleTransform,
         plan: EpochPlan,
         *,

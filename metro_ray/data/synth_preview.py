@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from metro_ray.bodies.spec import MeshSpec, get_spec
-from metro_ray.data.dataset import Row, open_dataset
+from metro_ray.data.dataset import open_dataset
 from metro_ray.data.labels import parse_label
+from metro_ray.data.rows import Row
 from metro_ray.data.transform import decode_image
 
 _COLUMNS, _LINES, _TILE_PX = 6, 4, 256

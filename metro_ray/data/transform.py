@@ -44,7 +44,7 @@ from metro_ray.geometry.crop import crop_fast, crop_metro
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
-    from metro_ray.data.dataset import Row, TsvDataset
+    from metro_ray.data.rows import Row, RowDataset
 
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -208,7 +208,7 @@ class LoadedRow(NamedTuple):
     """Why the sample is blank, or None."""
 
 
-def load_row(dataset: TsvDataset, transform: SampleTransform, entry: int, epoch: int) -> LoadedRow:
+def load_row(dataset: RowDataset, transform: SampleTransform, entry: int, epoch: int) -> LoadedRow:
     """Read an entry of an `EpochPlan`.
 
     A broken row becomes a blank sample, a filler loses its labels.

@@ -9,10 +9,11 @@ import numpy as np
 
 from metro_ray.data.augment import AugmentSettings
 from metro_ray.data.bad_rows import BadRows
-from metro_ray.data.dataset import Row, TsvDataset, open_dataset
+from metro_ray.data.dataset import open_dataset
 from metro_ray.data.labels import parse_label
 from metro_ray.data.loader import LocalLoader
 from metro_ray.data.plan import EpochPlan
+from metro_ray.data.rows import Row, RowDataset
 from metro_ray.data.sample import Sample, blank_sample, collate
 from metro_ray.data.transform import SampleTransform
 from metro_ray.errors import DataError
@@ -91,7 +92,7 @@ class LocalDataSource:
             "rows": [{"key": row.key, "reason": row.reason} for row in rows],
         }
 
-    def _plan(self, dataset: TsvDataset, epoch: int) -> EpochPlan:
+    def _plan(self, dataset: RowDataset, epoch: int) -> EpochPlan:
         return EpochPlan(
             num_rows=len(dataset),
             batch_size=self._config.optim.per_gpu_batch_size,
@@ -102,7 +103,7 @@ class LocalDataSource:
         )
 
     def _batches(
-        self, dataset: TsvDataset, split: str, plan: EpochPlan, start_batch: int
+        self, dataset: RowDataset, split: str, plan: EpochPlan, start_batch: int
     ) -> Iterator[Batch]:
         loader = LocalLoader(
             dataset,
@@ -117,7 +118,7 @@ class LocalDataSource:
         return iter(loader)
 
 
-def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> TsvDataset | None:
+def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> RowDataset | None:
     """Open the training ("train") or validation ("val") set; None where the config names none.
 
     Raises:
@@ -150,7 +151,7 @@ def make_transform(config: TrainConfig, spec: MeshSpec, *, train: bool) -> Sampl
 
 
 def label_batches(
-    dataset: TsvDataset, spec: MeshSpec, *, batch_size: int = 64, max_rows: int | None = None
+    dataset: RowDataset, spec: MeshSpec, *, batch_size: int = 64, max_rows: int | None = None
 ) -> Iterator[Batch]:
     """Labels without augmentation and without looking at a picture: images are one black pixel.
 

@@ -23,7 +23,7 @@ from metro_ray.training.data_source import label_sample, open_split
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.config.schema import TrainConfig
-    from metro_ray.data.dataset import TsvDataset
+    from metro_ray.data.rows import RowDataset
     from metro_ray.models import Metro
 
 
@@ -83,7 +83,7 @@ def render_gallery(
     )
 
 
-def _choose(dataset: TsvDataset, body: BodyModel, count: int) -> list[_Picture]:
+def _choose(dataset: RowDataset, body: BodyModel, count: int) -> list[_Picture]:
     chosen: list[_Picture] = []
     for row_id in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().tolist():
         try:

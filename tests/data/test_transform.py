@@ -9,8 +9,8 @@ from scipy import stats
 
 from metro_ray.bodies.spec import SPECS, get_spec
 from metro_ray.data.augment import AugmentParams, AugmentSettings, flip_order
-from metro_ray.data.dataset import Row
 from metro_ray.data.labels import parse_label
+from metro_ray.data.rows import Row
 from metro_ray.data.transform import SampleTransform, decode_image
 from metro_ray.errors import DataError
 

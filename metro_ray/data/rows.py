@@ -1,0 +1,75 @@
+"""What every stored data set looks like to its readers: rows by number.
+
+`TsvDataset`, `ParquetDataset` and mixtures of them implement `RowDataset`; nothing behind
+`open_dataset` asks which one it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Row(NamedTuple):
+    """One row as it is stored, decoded no further than bytes and JSON."""
+
+    key: str
+    image_bytes: bytes
+    """The encoded image (JPEG or PNG)."""
+    label: Mapping[str, Any]
+    """METRO's label fields, lists or arrays; see `labels.py`."""
+    hw: tuple[int, int] | None
+    """Height and width that the file claims, in pixels; never used for geometry."""
+    source: int
+    """Which source of a composite data set or of a mixture."""
+    where: str = ""
+    """Files and row number, for messages."""
+
+
+class RowDataset(Protocol):
+    """Rows by number. Pickles as its paths; safe to read from many threads."""
+
+    @property
+    def name(self) -> str:
+        """What was opened, for messages."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Names of the sources that rows come from; one for a plain data set."""
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether a row costs a request over the network, so that several should be under way."""
+        ...
+
+    def key(self, row_id: int) -> str:
+        """Key of a row.
+
+        Raises:
+            DataError: No such row, or its key cannot be read.
+        """
+        ...
+
+    def key_or_number(self, row_id: int) -> str:
+        """Key of a row, or `row N` where not even the key can be read: for reports."""
+        ...
+
+    def row(self, row_id: int) -> Row:
+        """Read one row.
+
+        Raises:
+            DataError: The row does not exist or is broken; names file, row and key.
+        """
+        ...
+
+    def source(self, row_id: int) -> int:
+        """Number of the source that a row comes from."""
+        ...
+
+    def describe(self) -> str:
+        """One line for the log: name, rows, files."""
+        ...
