@@ -5,6 +5,7 @@ MetroRayError
 |-- AssetError            a model file with wrong or unsafe content
 |-- AssetNotFoundError    a model file that is not there
 |-- DataError             a data set, a file or a row of it
+|-- StorageError          remote storage that does not answer
 |-- CheckpointError       a checkpoint that does not fit or cannot be read
 |-- ResourceError         a cluster that cannot run what was asked for
 `-- TrainingError         a run that cannot go on
@@ -29,6 +30,10 @@ class AssetNotFoundError(MetroRayError, FileNotFoundError):
 
 class DataError(MetroRayError, ValueError):
     """A data set, one of its files or one of its rows cannot be used."""
+
+
+class StorageError(MetroRayError, OSError):
+    """Remote storage still failed after several attempts; not the fault of a row."""
 
 
 class CheckpointError(MetroRayError, ValueError):

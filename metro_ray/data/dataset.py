@@ -31,6 +31,7 @@ from metro_ray.data.row_text import (
     read_linelist,
 )
 from metro_ray.data.rows import Row, RowDataset
+from metro_ray.data.storage import as_path, exists, is_url
 from metro_ray.data.tsv import TsvFile
 from metro_ray.errors import DataError
 
@@ -76,7 +77,7 @@ class TsvDataset:
     @property
     def remote(self) -> bool:
         """Whether reading a row is a request over the network."""
-        return False
+        return any(file.remote for files in self._files for file in files.all())
 
     def key(self, row_id: int) -> str:
         """Key of a row: column 0 of its hw row, else of its label row."""
@@ -104,7 +105,7 @@ class TsvDataset:
             hw_columns = read_columns(files.hw, row, "key<TAB>size")
             key = decode_key(hw_columns[0], files.hw, row)
             hw = decode_size_column(hw_columns[1], files.hw, row, key)
-        image_column = files.img.read_row(row)[-1]
+        image_column = files.img.read_last_column(row)
         return Row(
             key=key,
             image_bytes=decode_image_column(image_column, files.img, row, key),
@@ -135,10 +136,11 @@ class TsvDataset:
 def open_dataset(
     yaml_path: str | Path, spec: MeshSpec | None = None, *, root: str | Path | None = None
 ) -> RowDataset:
-    """Open a data set YAML; every file and index is checked before the first row is read.
+    """Open a data set; every file and index is checked before the first row is read.
 
     Args:
-        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored).
+        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored); a
+            path or a URL.
         spec: what the rows should describe; body rows for a hand spec are refused here and not row
             by row.
         root: folder in which a relative `yaml_path` is looked up when it does not exist as given.
@@ -146,12 +148,7 @@ def open_dataset(
     Raises:
         DataError: a missing file, key or index, or a linelist that names rows that do not exist.
     """
-    path = Path(yaml_path)
-    if not path.is_file() and root is not None and (Path(root) / path).is_file():
-        path = Path(root) / path
-    if not path.is_file():
-        tried = "" if root is None else f" (also looked in {Path(root).absolute()})"
-        raise DataError(f"data set {yaml_path} does not exist{tried}")
+    path = _find_dataset(yaml_path, root)
     config = load_yaml(path)
     dataset = (
         _open_composite(path, config) if config.get("composite") else _open_plain(path, config)
@@ -159,6 +156,19 @@ def open_dataset(
     if spec is not None and len(dataset):
         _check_kind(dataset, spec)
     return dataset
+
+
+def _find_dataset(name: str | Path, root: str | Path | None) -> Path:
+    """A data set as it is named, else in the folder (or at the URL) `root`."""
+    path = as_path(name)
+    if exists(path):
+        return path
+    if root is None or is_url(name) or Path(name).is_absolute():
+        raise DataError(f"data set {name} does not exist")
+    below = as_path(root) / str(name)
+    if exists(below):
+        return below
+    raise DataError(f"data set {name} does not exist (also looked in {as_path(root)})")
 
 
 def _check_kind(dataset: RowDataset, spec: MeshSpec) -> None:

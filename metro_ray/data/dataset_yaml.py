@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metro_ray.data.storage import as_path, exists, is_url, read_bytes
 from metro_ray.errors import DataError
 
 _LOG = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_bytes(path).decode("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(config, dict):
@@ -43,7 +44,7 @@ def file_names(path: Path, config: Mapping[str, Any], key: str) -> list[str]:
     """The files that a composite YAML lists under `key`, directly or in a text file."""
     listed = config.get(key)
     if isinstance(listed, str):
-        lines = find_file(listed, path, key).read_text(encoding="utf-8").splitlines()
+        lines = read_bytes(find_file(listed, path, key)).decode("utf-8").splitlines()
         listed = [line.strip() for line in lines if line.strip()]
     if (
         not isinstance(listed, list)
@@ -57,7 +58,15 @@ def file_names(path: Path, config: Mapping[str, Any], key: str) -> list[str]:
 
 
 def find_file(name: str, yaml_path: Path, key: str) -> Path:
-    """Look a file up in the current folder, then beside the YAML (METRO's order)."""
+    """Look a file up in the current folder, then beside the YAML (METRO's order).
+
+    Beside a YAML in remote storage only that storage is searched. A URL is taken as it is.
+    """
+    if is_url(name) or is_url(yaml_path):
+        path = as_path(name) if is_url(name) else yaml_path.parent / name
+        if exists(path):
+            return path
+        raise DataError(f"{yaml_path}: file {name!r} of key {key!r} does not exist at {path}")
     here, beside = Path(name).absolute(), (yaml_path.parent / name).absolute()
     if here.is_file():
         if beside.is_file() and not here.samefile(beside):

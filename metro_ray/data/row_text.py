@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from metro_ray.data.storage import read_bytes
 from metro_ray.data.tsv import TsvFile
 from metro_ray.errors import DataError
 
@@ -36,7 +37,7 @@ def decode_key(column: bytes, file: TsvFile, row: int) -> str:
         raise DataError(f"{file.path}: row {row}: the key is not UTF-8 text: {error}") from error
 
 
-def decode_image_column(column: bytes, file: TsvFile, row: int, key: str) -> bytes:
+def decode_image_column(column: bytes | memoryview, file: TsvFile, row: int, key: str) -> bytes:
     """base64 text -> bytes of the encoded image."""
     if not column:
         raise DataError(
@@ -93,7 +94,7 @@ def read_linelist(path: Path, num_columns: int) -> Int[np.ndarray, "rows columns
         DataError: a line that is not that many whole numbers; blank lines count as such.
     """
     listed = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         try:
             values = [int(column) for column in line.split(b"\t")]
         except ValueError:

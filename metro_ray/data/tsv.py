@@ -7,6 +7,8 @@ checked to lie inside the file, in order, and directly behind a newline when its
 
 Offsets count bytes. (METRO's own writer counts characters, which is wrong as soon as a key is not
 ASCII; such a file is reported as stale here, and `build_lineidx` repairs it.)
+
+Files may lie on this machine or behind any fsspec URL (see `storage.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from metro_ray.data.storage import RangeFile, as_path, exists, read_bytes
 from metro_ray.errors import DataError
 
 _CHUNK = 1 << 16
@@ -35,21 +38,25 @@ class TsvFile:
         DataError: the file or its index is missing, or the index does not fit the file.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
-        self._offsets: Int[np.ndarray, " rows"] = _load_lineidx(self.path)
-        self._descriptor = os.open(self.path, os.O_RDONLY)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._file = RangeFile(path)
+        self._offsets: Int[np.ndarray, " rows"] = _load_lineidx(self._file)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return self._file.path
+
+    @property
+    def remote(self) -> bool:
+        """Whether each row is a request over the network."""
+        return self._file.remote
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def __reduce__(self) -> tuple[type[TsvFile], tuple[Path]]:
-        return TsvFile, (self.path,)
-
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
+    def __reduce__(self) -> tuple[type[TsvFile], tuple[str]]:
+        return TsvFile, (str(self.path),)
 
     def read_row(self, row: int) -> list[bytes]:
         """Columns of row `row` (0-based), without the line's end (LF or CRLF).
@@ -57,6 +64,21 @@ class TsvFile:
         Raises:
             DataError: no such row, or the index points between two rows.
         """
+        data, start, stop = self._read_line(row)
+        return data[start:stop].split(b"\t")
+
+    def read_last_column(self, row: int) -> memoryview:
+        """The last column of a row, which is the image of an image file, without copying it.
+
+        Raises:
+            DataError: as `read_row`.
+        """
+        data, start, stop = self._read_line(row)
+        tab = data.rfind(b"\t", start, stop)
+        return memoryview(data)[(start if tab < 0 else tab + 1) : stop]
+
+    def _read_line(self, row: int) -> tuple[bytes, int, int]:
+        """Bytes that hold a row, and where in them it begins and ends."""
         if not 0 <= row < len(self):
             raise DataError(f"{self.path}: row {row} does not exist, the file has {len(self)} rows")
         start = int(self._offsets[row])
@@ -72,16 +94,16 @@ class TsvFile:
             )
         stop = len(data) if stop < 0 else stop
         stop -= data.endswith(b"\r", before, stop)
-        return data[before:stop].split(b"\t")
+        return data, before, stop
 
     def _read(self, start: int, end: int | None) -> bytes:
         """Bytes [start, end), or from start to the end of its line."""
         if end is not None:
-            return os.pread(self._descriptor, end - start, start)
-        parts = [os.pread(self._descriptor, _CHUNK, start)]
+            return self._file.read(start, end)
+        parts = [self._file.read(start, start + _CHUNK)]
         while parts[-1] and b"\n" not in parts[-1][1 if len(parts) == 1 else 0 :]:
             start += len(parts[-1])
-            parts.append(os.pread(self._descriptor, _CHUNK, start))
+            parts.append(self._file.read(start, start + _CHUNK))
         return b"".join(parts)
 
     def _stale(self, row: int, what: str) -> DataError:
@@ -91,38 +113,36 @@ class TsvFile:
         )
 
 
-def _load_lineidx(path: Path) -> Int[np.ndarray, " rows"]:
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
+def _load_lineidx(file: RangeFile) -> Int[np.ndarray, " rows"]:
+    path = file.path
     index = lineidx_path(path)
-    if not index.is_file():
+    if not exists(index):
         raise DataError(
             f"{path}: its line index {index.name} is missing; copy it beside the file or {_REBUILD}"
         )
     try:
-        offsets = np.array([int(line) for line in index.read_bytes().split()], dtype=np.int64)
+        offsets = np.array([int(line) for line in read_bytes(index).split()], dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{index}: expected one byte offset a line ({error})") from error
-    size = path.stat().st_size
     if len(offsets) and (offsets[0] != 0 or np.any(np.diff(offsets) <= 0)):
         raise DataError(f"{index}: offsets must begin with 0 and increase; {_REBUILD}")
-    outside = np.flatnonzero(offsets >= size)
+    outside = np.flatnonzero(offsets >= file.size)
     if len(outside):
         raise DataError(
             f"{index}: row {outside[0]} begins at byte {offsets[outside[0]]}, but {path.name} has "
-            f"only {size} bytes: the file is cut or the index is another file's; copy the file "
-            f"again, or keep it and {_REBUILD}"
+            f"only {file.size} bytes: the file is cut or the index is another file's; copy the "
+            f"file again, or keep it and {_REBUILD}"
         )
     return offsets
 
 
-def build_lineidx(path: str | Path) -> int:
-    """Write the line index of a TSV file in one pass over it, and return the number of rows.
+def build_lineidx(path: str | os.PathLike[str]) -> int:
+    """Write the line index of a local TSV file in one pass over it, and return the number of rows.
 
     Raises:
         DataError: the file does not exist.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     index = lineidx_path(path)
