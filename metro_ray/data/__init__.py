@@ -4,6 +4,8 @@ from metro_ray.data.augment import AugmentParams, AugmentSettings
 from metro_ray.data.bad_rows import BadRow, BadRows
 from metro_ray.data.dataset import TsvDataset, open_dataset
 from metro_ray.data.loader import LocalLoader
+from metro_ray.data.parquet import ParquetDataset
+from metro_ray.data.parquet_writer import ParquetDatasetWriter
 from metro_ray.data.plan import EpochPlan
 from metro_ray.data.rows import Row, RowDataset
 from metro_ray.data.sample import Batch, Sample, batch_from_arrays, collate, stack_samples
@@ -20,6 +22,8 @@ __all__ = [
     "EpochPlan",
     "LoadedRow",
     "LocalLoader",
+    "ParquetDataset",
+    "ParquetDatasetWriter",
     "Row",
     "RowDataset",
     "Sample",

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from metro_ray.data.dataset_yaml import file_name, file_names, find_file, load_yaml
+from metro_ray.data.parquet import MANIFEST, ParquetDataset, is_parquet
 from metro_ray.data.row_text import (
     decode_image_column,
     decode_key,
@@ -37,6 +38,9 @@ from metro_ray.errors import DataError
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
+
+
+_LOOKED_AT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,8 @@ def open_dataset(
     """Open a data set; every file and index is checked before the first row is read.
 
     Args:
-        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored); a
-            path or a URL.
+        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored) or a
+            Parquet data set (`NAME.parquet`); a path or a URL.
         spec: what the rows should describe; body rows for a hand spec are refused here and not row
             by row.
         root: folder in which a relative `yaml_path` is looked up when it does not exist as given.
@@ -149,36 +153,47 @@ def open_dataset(
         DataError: a missing file, key or index, or a linelist that names rows that do not exist.
     """
     path = _find_dataset(yaml_path, root)
+    if is_parquet(path):
+        return _checked(ParquetDataset(path), spec)
     config = load_yaml(path)
     dataset = (
         _open_composite(path, config) if config.get("composite") else _open_plain(path, config)
     )
-    if spec is not None and len(dataset):
-        _check_kind(dataset, spec)
-    return dataset
+    return _checked(dataset, spec)
 
 
 def _find_dataset(name: str | Path, root: str | Path | None) -> Path:
     """A data set as it is named, else in the folder (or at the URL) `root`."""
     path = as_path(name)
-    if exists(path):
-        return path
-    if root is None or is_url(name) or Path(name).is_absolute():
-        raise DataError(f"data set {name} does not exist")
-    below = as_path(root) / str(name)
-    if exists(below):
-        return below
-    raise DataError(f"data set {name} does not exist (also looked in {as_path(root)})")
+    tried = [path]
+    if root is not None and not is_url(name) and not Path(name).is_absolute():
+        tried.append(as_path(root) / str(name))
+    for candidate in tried:
+        if exists(candidate / MANIFEST if is_parquet(candidate) else candidate):
+            return candidate
+        if is_parquet(candidate) and exists(candidate):
+            return candidate
+    also = f" (also looked in {as_path(root)})" if len(tried) > 1 and root is not None else ""
+    unfinished = f" or is unfinished: it has no {MANIFEST}" if is_parquet(path) else ""
+    raise DataError(f"data set {name} does not exist{unfinished}{also}")
 
 
-def _check_kind(dataset: RowDataset, spec: MeshSpec) -> None:
-    label = dataset.row(0).label
-    joints = np.shape(label.get("2d_joints", ()))
-    if len(joints) >= 2 and joints[-2] != len(spec.label_joints):
-        raise DataError(
-            f"{dataset.name}: its rows have {joints[-2]} joints, but {spec.kind} rows have "
-            f"{len(spec.label_joints)}; is this the right data set for {spec.name}?"
-        )
+def _checked(dataset: RowDataset, spec: MeshSpec | None) -> RowDataset:
+    """Refuse body rows for a hand and the other way round, by the first row that can be read."""
+    if spec is None:
+        return dataset
+    for row_id in range(min(len(dataset), _LOOKED_AT)):
+        try:
+            joints = np.shape(dataset.row(row_id).label.get("2d_joints", ()))
+        except (DataError, ValueError):
+            continue
+        if len(joints) >= 2 and joints[-2] != len(spec.label_joints):
+            raise DataError(
+                f"{dataset.name}: its rows have {joints[-2]} joints, but {spec.kind} rows have "
+                f"{len(spec.label_joints)}; is this the right data set for {spec.name}?"
+            )
+        break
+    return dataset
 
 
 def _open_plain(path: Path, config: Mapping[str, Any]) -> TsvDataset:

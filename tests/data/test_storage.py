@@ -94,7 +94,8 @@ def test_remote_rows_equal_local_ones(store, tmp_path, request):
     local = open_dataset(write_rows(tmp_path, "train", 7))
     upload(tmp_path, f"{url}/set")
     remote = open_dataset(f"{url}/set/train.yaml")
-    assert remote.remote and not local.remote
+    assert remote.remote
+    assert not local.remote
     assert_same_rows(local, remote)
     below_root = open_dataset("set/train.yaml", root=url)
     assert below_root.key(3) == "row3.jpg"
@@ -106,7 +107,7 @@ def test_missing_remote_files_are_named(memory, tmp_path):
     storage.as_path("memory://rows/train.label.lineidx").unlink()
     with pytest.raises(DataError, match=r"train.label.tsv: its line index .* is missing"):
         open_dataset("memory://rows/train.yaml")
-    with pytest.raises(DataError, match="memory://rows/nothing.yaml does not exist"):
+    with pytest.raises(DataError, match=r"memory://rows/nothing\.yaml does not exist"):
         open_dataset("memory://rows/nothing.yaml")
 
 
