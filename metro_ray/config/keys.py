@@ -74,12 +74,11 @@ def help_texts() -> dict[str, str]:
     import ast
     import inspect
 
-    tree = ast.parse(inspect.getsource(schema))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     texts: dict[str, str] = {}
     for section, cls in sections().items():
-        body = classes[cls.__name__].body
-        for node, after in pairwise(body):
+        [tree] = ast.parse(inspect.getsource(cls)).body
+        assert isinstance(tree, ast.ClassDef)
+        for node, after in pairwise(tree.body):
             if (
                 isinstance(node, ast.AnnAssign)
                 and isinstance(node.target, ast.Name)

@@ -2,7 +2,8 @@
 
 Every setting has a dotted key (`optim.lr`), used alike on the command line, in YAML presets and as
 a search key of a sweep. METRO's own flags are a second spelling of some of them (`flags.py`).
-Values are checked where they are made and never corrected.
+Values are checked where they are made and never corrected. The sections `model` and `optim` are in
+`learning.py`.
 
 The defaults written here are METRO's for bodies; where METRO's hand parser has others, `flags.py`
 holds them and `load.load_config("hand")` applies them. The text under a field is its --help.
@@ -12,46 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-from metro_ray.errors import ConfigError
+from metro_ray.config.checks import Strict, at_least, below_one, positive, require
+from metro_ray.config.learning import ModelConfig, OptimConfig
 
 Kind = Literal["body", "hand"]
 
 
-class _Strict:
-    """What pydantic refuses when it validates a section."""
-
-    __slots__ = ()
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
-
-
-def _require(condition: bool, key: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ConfigError(f"{key} must be {expected}, got {got!r}")
-
-
-def _at_least(minimum: int, section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        fits = value is None or minimum <= value < math.inf
-        _require(fits, f"{section}.{name}", f">= {minimum}", value)
-
-
-def _positive(section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(value is None or 0 < value < math.inf, f"{section}.{name}", "> 0", value)
-
-
-def _below_one(section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        _require(value is None or 0 <= value < 1, f"{section}.{name}", "within [0, 1)", value)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AssetsConfig(_Strict):
+class AssetsConfig(Strict):
     """Licensed model files."""
 
     root: str | None = None
@@ -59,7 +30,7 @@ class AssetsConfig(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Data sets and how they are read."""
 
     train_yaml: str | None = None
@@ -92,14 +63,14 @@ class DataConfig(_Strict):
     """Leave out an epoch's last, incomplete global batch instead of sharing it among the ranks."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "data", self, "loader_workers", "max_bad_rows", "prefetch_batches")
-        _at_least(0, "data", self, "synth_train", "synth_val")
-        _at_least(1, "data", self, "block_rows")
-        _require(self.image_size == 224, "data.image_size", "224", self.image_size)
+        at_least(0, "data", self, "loader_workers", "max_bad_rows", "prefetch_batches")
+        at_least(0, "data", self, "synth_train", "synth_val")
+        at_least(1, "data", self, "block_rows")
+        require(self.image_size == 224, "data.image_size", "224", self.image_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AugmentConfig(_Strict):
+class AugmentConfig(Strict):
     """Random changes of training samples (METRO's constants)."""
 
     flip_probability: float = 0.5
@@ -116,101 +87,13 @@ class AugmentConfig(_Strict):
     def __post_init__(self) -> None:
         for name in ("flip_probability", "rotation_probability"):
             value = getattr(self, name)
-            _require(0 <= value <= 1, f"augment.{name}", "within [0, 1]", value)
-        _at_least(0, "augment", self, "rotation_deg")
-        _below_one("augment", self, "pixel_gain", "scale")
+            require(0 <= value <= 1, f"augment.{name}", "within [0, 1]", value)
+        at_least(0, "augment", self, "rotation_deg")
+        below_one("augment", self, "pixel_gain", "scale")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelConfig(_Strict):
-    """The network."""
-
-    mesh: Literal["auto", "smpl", "mano", "anny_body", "anny_hand"] = "auto"
-    """Body model whose topology is predicted; auto takes SMPL or MANO where its files are present,
-    else the open Anny model, and says so."""
-    arch: str = "hrnet-w64"
-    """Backbone: hrnet-w64, hrnet (w40), hrnet-w18-small, hrnet-w18, hrnet-w32, hrnet-w48, resnet50,
-    or timm/NAME."""
-    backbone_weights: str | None = None
-    """ImageNet weights of the backbone (.pth or .safetensors); None starts from scratch."""
-    backbone_init: Literal["random", "shortcut"] = "random"
-    """Start of a backbone without weights: random as published, or each residual block at first
-    passes on its input only, which learns faster from few images."""
-    grid_init: Literal["random", "template"] = "random"
-    """Start of each token's view of the 7 x 7 feature grid (body): METRO's random one, or the cells
-    around the token's place in the template, from which neighbouring vertices move together."""
-    input_feat_dim: tuple[int, ...] = (2051, 512, 128)
-    """Width of the tokens that enter each transformer block."""
-    hidden_feat_dim: tuple[int, ...] = (1024, 256, 128)
-    """Width inside each transformer block."""
-    num_hidden_layers: int = 4
-    """Layers of each transformer block."""
-    num_attention_heads: int = 4
-    """Attention heads of each layer; must divide every hidden_feat_dim."""
-    intermediate_size: int | None = None
-    """Width of the feed-forward nets; None takes METRO's (body 3072 throughout, hand 4 x hidden).
-    METRO's own --intermediate_size changes nothing."""
-    drop_out: float = 0.1
-    """Dropout of the hidden states."""
-    attention_dropout: float = 0.1
-    """Dropout of the attention weights (METRO: always 0.1)."""
-    output_init: Literal["random", "template"] = "random"
-    """Start of the predicted mesh: METRO's random one, or the template, from which offsets are
-    learned (a small network then learns in minutes)."""
-    upsampling_init: Literal["random", "topology"] = "random"
-    """Start of the learned mesh up-sampling: METRO's random one, or interpolation on the mesh."""
-    mask_fraction: float | None = None
-    """Largest share of tokens masked while training; None takes METRO's (body 0.3, hand 0)."""
-
-    def __post_init__(self) -> None:
-        _at_least(1, "model", self, "num_hidden_layers", "num_attention_heads", "intermediate_size")
-        _below_one("model", self, "drop_out", "attention_dropout", "mask_fraction")
-        widths, hidden = self.input_feat_dim, self.hidden_feat_dim
-        keys = "model.input_feat_dim and model.hidden_feat_dim"
-        _require(len(widths) == len(hidden) > 0, keys, "lists of the same length", (widths, hidden))
-        rule = "2051 at first (3 coordinates + 2048 image features), then positive"
-        fits = widths[0] == 2051 and min(widths) > 0
-        _require(fits, "model.input_feat_dim", rule, widths)
-        heads = self.num_attention_heads
-        rule = f"multiples of model.num_attention_heads = {heads}"
-        fits = all(width > 0 and width % heads == 0 for width in hidden)
-        _require(fits, "model.hidden_feat_dim", rule, hidden)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig(_Strict):
-    """Optimisation."""
-
-    lr: float = 1e-4
-    """Highest Adam learning rate."""
-    schedule: Literal["metro", "cosine"] = "metro"
-    """How it falls: METRO's step by ten after half of the epochs, or half a cosine down to zero."""
-    warmup_steps: int = 0
-    """Steps over which the learning rate rises from zero, whatever the schedule."""
-    backbone_lr_factor: float = 1.0
-    """Learning rate of the backbone, as a multiple of optim.lr; 0 freezes its weights."""
-    upsampler_lr_factor: float = 1.0
-    """Learning rate of the mesh up-sampling, as a multiple of optim.lr; 0 keeps it as it starts."""
-    epochs: int = 200
-    """Passes over the training set."""
-    per_gpu_batch_size: int = 30
-    """Samples per rank and step; the global batch is this times the ranks."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass; bf16 is autocast."""
-    channels_last: bool = True
-    """Store images and convolution weights channels-last (same numbers, faster convolutions)."""
-    seed: int = 88
-    """Seed of the weights, the order of the rows and their augmentation."""
-
-    def __post_init__(self) -> None:
-        _positive("optim", self, "lr")
-        _at_least(1, "optim", self, "epochs", "per_gpu_batch_size")
-        _at_least(0, "optim", self, "seed", "warmup_steps")
-        _at_least(0, "optim", self, "backbone_lr_factor", "upsampler_lr_factor")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossConfig(_Strict):
+class LossConfig(Strict):
     """Weights of the losses."""
 
     vertices: float = 100.0
@@ -221,13 +104,13 @@ class LossConfig(_Strict):
     """Share of each mesh level in the vertex loss, coarse to full (METRO's flags: full first)."""
 
     def __post_init__(self) -> None:
-        _at_least(0, "loss", self, "vertices", "joints")
+        at_least(0, "loss", self, "vertices", "joints")
         fits = len(self.levels) > 0 and all(0 <= w < math.inf for w in self.levels)
-        _require(fits, "loss.levels", "one number >= 0 for each mesh level", self.levels)
+        require(fits, "loss.levels", "one number >= 0 for each mesh level", self.levels)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EvalConfig(_Strict):
+class EvalConfig(Strict):
     """Evaluation."""
 
     per_gpu_batch_size: int = 30
@@ -246,15 +129,15 @@ class EvalConfig(_Strict):
     """Write predictions without subtracting the wrist (METRO's --aml_eval)."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "eval", self, "per_gpu_batch_size")
-        _at_least(0, "eval", self, "gallery_images")
-        _positive("eval", self, "scale_factor")
+        at_least(1, "eval", self, "per_gpu_batch_size")
+        at_least(0, "eval", self, "gallery_images")
+        positive("eval", self, "scale_factor")
         degrees = self.rotation_deg
-        _require(math.isfinite(degrees), "eval.rotation_deg", "a finite number", degrees)
+        require(math.isfinite(degrees), "eval.rotation_deg", "a finite number", degrees)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """Where a run starts from, computes and writes."""
 
     output_dir: str = "output/"
@@ -273,11 +156,11 @@ class RunConfig(_Strict):
     """Steps between two checkpoints inside an epoch; None writes them at epoch ends only."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
+        at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ScalingConfig(_Strict):
+class ScalingConfig(Strict):
     """The share of the cluster."""
 
     train_workers: int | None = None
@@ -288,12 +171,12 @@ class ScalingConfig(_Strict):
     """How long to wait for the ranks to start before giving up."""
 
     def __post_init__(self) -> None:
-        _at_least(1, "scaling", self, "train_workers")
-        _positive("scaling", self, "cpus_per_worker", "start_timeout_s")
+        at_least(1, "scaling", self, "train_workers")
+        positive("scaling", self, "cpus_per_worker", "start_timeout_s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig(_Strict):
+class TrainConfig(Strict):
     """Everything a training or evaluation run needs; see `load.load_config` for how it is made."""
 
     kind: Kind
@@ -310,7 +193,7 @@ class TrainConfig(_Strict):
     def __post_init__(self) -> None:
         others = ("mano", "anny_hand") if self.kind == "body" else ("smpl", "anny_body")
         fits = self.model.mesh not in others
-        _require(fits, "model.mesh", f"a {self.kind} model or auto", self.model.mesh)
+        require(fits, "model.mesh", f"a {self.kind} model or auto", self.model.mesh)
         for name in ("multiscale", "aml"):
             fits = self.kind == "hand" or not getattr(self.eval, name)
-            _require(fits, f"eval.{name}", "false for bodies (it belongs to hands)", True)
+            require(fits, f"eval.{name}", "false for bodies (it belongs to hands)", True)
