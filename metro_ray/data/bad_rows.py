@@ -27,10 +27,13 @@ class BadRow(NamedTuple):
 class BadRows:
     """The broken rows of a run; safe to share between threads. A row counts once."""
 
-    def __init__(self, limit: int, name: str = "data set") -> None:
-        """Allow `limit` broken rows before `add` raises; `name` is for messages."""
+    def __init__(
+        self, limit: int, name: str = "data set", setting: str = "data.max_bad_rows"
+    ) -> None:
+        """Allow `limit` broken rows before `add` raises; `name` and `setting` are for messages."""
         self._limit = limit
         self._name = name
+        self._setting = setting
         self._rows: dict[int, BadRow] = {}
         self._lock = threading.Lock()
 
@@ -48,7 +51,7 @@ class BadRows:
         if len(self._rows) > self._limit:
             raise DataError(
                 f"{self._name}: {len(self)} rows cannot be read, "
-                f"data.max_bad_rows allows {self._limit}. "
+                f"{self._setting} allows {self._limit}. "
                 f"The first of them:\n{self.describe(_LISTED)}"
             )
 

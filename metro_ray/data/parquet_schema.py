@@ -46,6 +46,21 @@ ARRAYS = {
 """float64 columns and METRO's names of them."""
 
 
+_METRO_ORDER = (
+    "center",
+    "scale",
+    "2d_joints",
+    "has_2d_joints",
+    "3d_joints",
+    "has_3d_joints",
+    "pose",
+    "betas",
+    "has_smpl",
+    "has_mesh",
+    "body_model",
+)
+
+
 class LabelSizes(NamedTuple):
     """How many numbers the columns of a file hold."""
 
@@ -132,11 +147,14 @@ def encode_label(record: Mapping[str, Any], sizes: LabelSizes) -> dict[str, Any]
     record = json.loads(json.dumps(dict(record), default=_plain))
     columns = _encode_fields(record, sizes)
     if columns is not None:
-        columns["extra"] = _what_differs(record, decode_label(columns, sizes))
+        extra = _what_differs(record, decode_label(columns, sizes))
+        columns["extra"] = _text(extra) if extra else ""
+        if list(decode_label(columns, sizes)) != list(record):
+            columns["extra"] = _text({**extra, "order": list(record)})
         if _text(decode_label(columns, sizes)) == _text(record):
             return columns
     whole = {name: np.zeros(sizes.shape(name)) for name in ARRAYS}
-    texts = {"body_model": "", "gender": "", "extra": "", "label_json": _text(record)}
+    texts = {"body_model": "", "gender": "", "extra": "", "label_json": json.dumps(record)}
     return {**whole, **dict.fromkeys(FLAGS, False), **texts}
 
 
@@ -177,15 +195,13 @@ def decode_label(columns: Mapping[str, Any], sizes: LabelSizes) -> dict[str, Any
         record[name] = np.asarray(record[name]).astype(np.int64).tolist()
     for name in extra.get("nested", ()):
         record[name] = [record[name]]
-    for name in extra.get("absent", ()):
-        del record[name]
-    return record | extra.get("fields", {})
+    record |= extra.get("fields", {})
+    return {name: record[name] for name in extra.get("order", _in_metros_order(record))}
 
 
-def _what_differs(record: Mapping[str, Any], canonical: Mapping[str, Any]) -> str:
-    """What turns `canonical` into `record`, as the text of `extra`; "" where they are equal."""
+def _what_differs(record: Mapping[str, Any], canonical: Mapping[str, Any]) -> dict[str, Any]:
+    """What turns the values of `canonical` into those of `record`."""
     extra: dict[str, Any] = {
-        "absent": [name for name in canonical if name not in record],
         "whole": [],
         "nested": [],
         "fields": {name: value for name, value in record.items() if name not in canonical},
@@ -202,8 +218,14 @@ def _what_differs(record: Mapping[str, Any], canonical: Mapping[str, Any]) -> st
             continue
         extra["whole"] += [name] * whole
         extra["nested"] += [name] * nested
-    extra = {name: value for name, value in extra.items() if value}
-    return _text(extra) if extra else ""
+    return {name: value for name, value in extra.items() if value}
+
+
+def _in_metros_order(record: Mapping[str, Any]) -> list[str]:
+    """The fields of a record as METRO's converters write them, further ones behind."""
+    return [name for name in _METRO_ORDER if name in record] + [
+        name for name in record if name not in _METRO_ORDER
+    ]
 
 
 def _numbers(value: Any) -> np.ndarray | None:
@@ -217,7 +239,7 @@ def _numbers(value: Any) -> np.ndarray | None:
 
 def _text(value: Any) -> str:
     """JSON in which whole and other numbers, true and 1 differ."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _plain(value: object) -> Any:

@@ -64,3 +64,24 @@ def hand():
 def rows(tmp_path, body):
     """YAML of five whole rows; tests break its files."""
     return write_dataset(tmp_path, body, 5)
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """URL of a bucket on an S3-compatible server on loopback."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        host, port = server.get_host_and_port()
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.client("s3").create_bucket(Bucket="rows")
+        yield "s3://rows"
+    S3FileSystem.clear_instance_cache()
+    server.stop()

@@ -2,12 +2,10 @@
 
 import logging
 
-import boto3
 import fsspec
 import pytest
 import upath.registry
 from fsspec.implementations.memory import MemoryFileSystem
-from moto.server import ThreadedMotoServer
 from small_rows import write_rows
 from upath import UPath
 
@@ -52,25 +50,6 @@ def flaky(memory, monkeypatch):
     monkeypatch.setattr(storage, "LONGEST_PAUSE_S", 0.002)
     FlakyFileSystem.failures = 0
     return FlakyFileSystem
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """A bucket of an S3-compatible server on loopback; returns its URL."""
-    with pytest.MonkeyPatch.context() as patch:
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-        try:
-            host, port = server.get_host_and_port()
-            patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-            patch.setenv("AWS_ACCESS_KEY_ID", "test")
-            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-            boto3.client("s3").create_bucket(Bucket="rows")
-            yield "s3://rows"
-        finally:
-            fsspec.config.conf.clear()
-            server.stop()
 
 
 def upload(folder, url):

@@ -18,6 +18,7 @@ from metro_ray.data.augment import (
     flip_pose,
     rotate_pose,
 )
+from metro_ray.data.convert import convert
 from metro_ray.data.dataset import open_dataset
 from metro_ray.data.labels import parse_label
 from metro_ray.data.normalize import normalize_images
@@ -295,3 +296,22 @@ def test_batches_of_the_original_sampler(data_goldens):
             case["dataset"], case["per_gpu_batch"], case["world"], case["epochs"]
         )
         assert sizes == case["batch_sizes"], json.dumps(case)
+
+
+@pytest.mark.parametrize("name", sorted(TSV_SETS))
+def test_public_files_survive_parquet(data_goldens, name, tmp_path):
+    """Whole numbers, nested joints, photographs, linelists and composites come back to the last detail."""
+    tsv = open_dataset(data_goldens.photo("tsv") / TSV_SETS[name])
+    report = convert(tsv, tmp_path / "rows.parquet")
+    left_out = {bad.row_id for bad in report.bad_rows}
+    kept = [row_id for row_id in range(len(tsv)) if row_id not in left_out]
+    parquet = open_dataset(report.path)
+    assert len(parquet) == len(kept)
+    for index, row_id in enumerate(kept):
+        one, other = tsv.row(row_id), parquet.exact_row(index)
+        assert json.dumps(one.label) == json.dumps(other.label)
+        assert (one.key, one.image_bytes, one.source) == (
+            other.key,
+            other.image_bytes,
+            other.source,
+        )
