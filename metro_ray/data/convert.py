@@ -112,8 +112,6 @@ class _Work:
                 f"{target}: TSV files are written to local disks only; convert to NAME.parquet, "
                 "or write locally and copy the files"
             )
-        if exists(target / MANIFEST if is_parquet(target) else target):
-            raise DataError(f"{target} exists already; choose another name or remove it")
         plan = {
             "source": dataset.name,
             "rows": len(dataset),
@@ -123,6 +121,8 @@ class _Work:
         work = cls(target.parent / f"{target.stem}.convert.json", plan)
         if exists(work.path):
             work._resume()
+        elif exists(target / MANIFEST if is_parquet(target) else target):
+            raise DataError(f"{target} exists already; choose another name or remove it")
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             work._save()
@@ -290,10 +290,11 @@ def _publish(target: Path, work: _Work, sources: tuple[str, ...]) -> int:
     if is_parquet(target):
         write_manifest(target, Manifest(tuple((part_name(i), n) for i, n in kept), sources))
     else:
-        concatenate(target.parent, target.stem, [_shard(target, index) for index, _ in kept])
-        for index, rows in counts:
-            if not rows:
-                remove_dataset(target.parent, _shard(target, index))
+        if not target.is_file():  # it is there when an earlier call was stopped while cleaning up
+            shards = [_shard(target, index) for index, _ in kept]
+            concatenate(target.parent, target.stem, shards)
+        for index, _ in counts:
+            remove_dataset(target.parent, _shard(target, index))
         if len(sources) > 1:
             _LOG.warning(
                 "%s is one plain data set: its sources %s are no longer told apart",

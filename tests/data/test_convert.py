@@ -13,6 +13,7 @@ from small_rows import write_rows
 from metro_ray.bodies.spec import get_spec
 from metro_ray.data import AugmentParams, SampleTransform, TsvDatasetWriter, open_dataset
 from metro_ray.data import convert as convert_module
+from metro_ray.data import writer as writer_module
 from metro_ray.data.bake import BakeSettings, bake_row
 from metro_ray.data.convert import ConvertSettings, convert
 from metro_ray.data.labels import parse_label
@@ -111,6 +112,23 @@ def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
         convert(tsv, target, plan)
 
 
+def test_a_conversion_stopped_while_cleaning_up_is_finished(tmp_path, monkeypatch):
+    tsv = open_dataset(write_rows(tmp_path / "a", "train", 6))
+    target, plan = tmp_path / "b" / "train.yaml", ConvertSettings(rows_per_part=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module, "remove_dataset", stop)
+        with pytest.raises(KeyboardInterrupt):
+            convert(tsv, target, plan)
+    assert target.is_file()
+    assert convert(tsv, target, plan).num_rows == 6
+    assert content(open_dataset(target)) == content(tsv)
+    assert len(list(target.parent.iterdir())) == 9, "four TSVs, their indexes and the YAML"
+
+
+def stop(*args):
+    raise KeyboardInterrupt
+
+
 def test_rows_that_cannot_be_read_are_listed_and_limited(tmp_path):
     tsv = open_dataset(write_rows(tmp_path, "train", 6, broken=(2, 4)))
     bake = ConvertSettings(bake=BakeSettings(size=64))
@@ -197,7 +215,7 @@ def test_every_augmentation_sees_the_same_in_a_baked_row(
         for r in (row, baked)
     )
     difference = np.abs(one.image.astype(int) - other.image)
-    assert difference.mean() < 2.0
+    assert difference.mean() < 4.0, "a window is off by a pixel of the baked picture at most"
     assert np.mean(difference > 24) < 0.02, "only edges of the picture may move by a pixel"
     # The window is cut at whole pixels: of the image, and of the baked picture.
     pixel = 2 * 2.5 / (min(1.0, size / (1.77 * 200 * scale)) * 200 * scale * factor)
