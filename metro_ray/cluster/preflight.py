@@ -41,6 +41,7 @@ def check_run(config: TrainConfig) -> CheckedRun:
     """
     from metro_ray.bodies import load_body, resolve_mesh
     from metro_ray.bodies.assets import assets_folder
+    from metro_ray.training.builders import require_fitting_mesh
     from metro_ray.training.data_source import open_split
 
     _check_settings(config)
@@ -54,6 +55,7 @@ def check_run(config: TrainConfig) -> CheckedRun:
     mesh, reason = resolve_mesh(config.kind, config.model.mesh, config.assets.root)
     _LOG.info("%s", reason)
     spec = load_body(mesh, config.assets.root).spec
+    require_fitting_mesh(config.model, spec)
     for split in ("train", "val"):
         _render_missing(config, split)
         dataset = open_split(config, spec, split)
@@ -72,6 +74,12 @@ def _check_settings(config: TrainConfig) -> None:
         )
     if config.eval.only and config.data.val_yaml is None:
         raise ConfigError("eval.only needs a data set to evaluate on: give --val_yaml")
+    starts = (config.model.backbone_weights, config.run.resume_checkpoint)
+    if config.model.batch_norm == "frozen" and not config.eval.only and starts == (None, None):
+        raise ConfigError(
+            "model.batch_norm frozen keeps the statistics of loaded weights, and none are loaded: "
+            "give model.backbone_weights or --resume_checkpoint, or use model.batch_norm local"
+        )
     if not config.eval.only and config.data.train_yaml is None:
         raise ConfigError("there is nothing to train on: give --train_yaml (or --preset demo)")
 

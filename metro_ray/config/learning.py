@@ -48,6 +48,12 @@ class ModelConfig(Strict):
     """Start of the learned mesh up-sampling: METRO's random one, or interpolation on the mesh."""
     mask_fraction: float | None = None
     """Largest share of tokens masked while training; None takes METRO's (body 0.3, hand 0)."""
+    batch_norm: Literal["local", "sync", "frozen"] = "local"
+    """BatchNorm while training: each rank's own batch, the batch of all GPUs, or the loaded
+    statistics, scale and shift as they are."""
+    recompute: Literal["none", "encoders", "backbone", "all"] = "none"
+    """Parts whose activations are computed again in the backward pass instead of being kept
+    (activation checkpointing): less memory, more time, the same numbers."""
 
     def __post_init__(self) -> None:
         at_least(1, "model", self, "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -59,6 +65,13 @@ class ModelConfig(Strict):
         fits = widths[0] == 2051 and min(widths) > 0
         require(fits, "model.input_feat_dim", rule, widths)
         heads = self.num_attention_heads
+        is_timm = self.arch.startswith("timm/")
+        rule = "random for timm backbones, whose blocks are their own"
+        fits = not is_timm or self.backbone_init == "random"
+        require(fits, "model.backbone_init", rule, self.backbone_init)
+        rule = "none or encoders for timm backbones"
+        fits = not is_timm or self.recompute in ("none", "encoders")
+        require(fits, "model.recompute", rule, self.recompute)
         rule = f"multiples of model.num_attention_heads = {heads}"
         fits = all(width > 0 and width % heads == 0 for width in hidden)
         require(fits, "model.hidden_feat_dim", rule, hidden)
@@ -82,8 +95,26 @@ class OptimConfig(Strict):
     """Passes over the training set."""
     per_gpu_batch_size: int = 30
     """Samples per rank and step; the global batch is this times the ranks."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass; bf16 is autocast."""
+    accumulate_steps: int = 1
+    """Batches whose gradients are added up for one step: as a batch so many times as large, but for
+    BatchNorm, which sees each on its own."""
+    clip_grad_norm: float | None = None
+    """Longest gradient of a step; a longer one is shortened to it. None (METRO) leaves all."""
+    ema_decay: float | None = None
+    """Also keep a moving average of the weights, which is what is validated, saved as the model and
+    predicted with: each step keeps this share of it (0.999). None trains without."""
+    max_nonfinite_steps: int = 20
+    """Steps in a row that may be left out because loss or gradient are not finite; one more stops
+    the run. (A new fp16 loss scale may need 16 to get from 65536 to 1.)"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale."""
+    tf32: bool = False
+    """Round the factors of float32 products to TF32 (10 bits) on GPUs that can: faster, less
+    exact. Changes nothing on CPUs."""
+    compile: Literal["none", "default", "max-autotune-no-cudagraphs"] = "none"
+    """Mode of torch.compile for the training forward pass; needs a C++ compiler on the ranks."""
+    deterministic: bool = False
+    """Use only algorithms that give the same bits each time; an operation without one stops."""
     channels_last: bool = True
     """Store images and convolution weights channels-last (same numbers, faster convolutions)."""
     seed: int = 88
@@ -91,6 +122,8 @@ class OptimConfig(Strict):
 
     def __post_init__(self) -> None:
         positive("optim", self, "lr")
-        at_least(1, "optim", self, "epochs", "per_gpu_batch_size")
-        at_least(0, "optim", self, "seed", "warmup_steps")
+        positive("optim", self, "clip_grad_norm")
+        below_one("optim", self, "ema_decay")
+        at_least(1, "optim", self, "epochs", "per_gpu_batch_size", "accumulate_steps")
+        at_least(0, "optim", self, "seed", "warmup_steps", "max_nonfinite_steps")
         at_least(0, "optim", self, "backbone_lr_factor", "upsampler_lr_factor")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from metro_ray.evaluation.result import EvaluationResult, EvaluationTable, metri
 from metro_ray.losses.targets import Targets, build_targets
 from metro_ray.metrics.accumulate import MeanMeter, Meters, weighted_mean
 from metro_ray.metrics.errors import mpjpe, mpve, pa_mpjpe, pa_mpve
+from metro_ray.models.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -53,7 +54,7 @@ def evaluate(
     device: torch.device | str,
     *,
     reduce: Reduce | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     channels_last: bool = False,
     keep_table: bool = False,
     split: str = "val",
@@ -67,7 +68,7 @@ def evaluate(
             are ignored.
         device: where to compute.
         reduce: merges the meters of all processes (see `metrics.all_reduce_with`); None for one.
-        precision: bf16 runs the network under autocast; errors are float64 either way.
+        precision: bf16 and fp16 run the network under autocast; errors are float64 either way.
         channels_last: memory format of the images, as the model was trained.
         keep_table: also return the errors of every row of this process.
         split: prefix of the metric names.
@@ -80,7 +81,7 @@ def evaluate(
 
     def predict(batch: Batch) -> RootRelative:
         images = normalize_images(batch.image, batch.pixel_gain)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             prediction = model(images.contiguous(memory_format=memory_format))
         return root_relative(prediction.vertices[-1].float(), body)
 

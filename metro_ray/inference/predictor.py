@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from metro_ray.evaluation.evaluate import eval_mode
 from metro_ray.geometry.boxes import PIXELS_PER_SCALE, Box, Window, crop_window
 from metro_ray.geometry.crop import crop_fast
 from metro_ray.inference.result import AttentionMaps, MeshResult, place_in_picture
+from metro_ray.models.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -30,7 +31,7 @@ class Predictor:
         model: a `Metro` of the body's spec; moved to `device`.
         body: the body model whose mesh is predicted; moved to `device`.
         device: where to compute.
-        precision: bf16 runs the network under autocast.
+        precision: bf16 and fp16 run the network under autocast.
         channels_last: memory format of the images.
         batch_size: pictures that go through the network at once.
         image_size: side of the crop that the network takes, pixels.
@@ -42,7 +43,7 @@ class Predictor:
         body: BodyModel,
         device: torch.device | str = "cpu",
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         channels_last: bool = False,
         batch_size: int = 16,
         image_size: int = 224,
@@ -51,7 +52,7 @@ class Predictor:
         self.model = model.to(self.device)
         self.body = body.to(self.device)
         self.faces = self.body.faces.cpu().numpy().astype(np.int32)
-        self.precision = precision
+        self.precision: Precision = precision
         self.batch_size = batch_size
         self.image_size = image_size
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -62,7 +63,7 @@ class Predictor:
         folder: str | Path,
         device: torch.device | str = "cpu",
         *,
-        precision: Literal["fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         batch_size: int = 16,
         assets_root: str | Path | None = None,
     ) -> Predictor:
@@ -154,7 +155,7 @@ class Predictor:
         pictures = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
         with torch.inference_mode(), eval_mode(self.model):
             images = normalize_images(pictures).contiguous(memory_format=self._memory_format)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with autocast(self.device, self.precision):
                 prediction = self.model(images, **options)
             results = self._results(prediction.vertices[-1], prediction.camera, windows)
         if not return_attention:

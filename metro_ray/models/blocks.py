@@ -79,13 +79,12 @@ def initialise_convolutions(module: nn.Module) -> None:
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
 
 
-def start_from_shortcuts(module: nn.Module) -> None:
+def start_from_shortcuts(module: nn.Module) -> int:
     """Makes every residual block pass on its shortcut alone: its last BatchNorm starts at weight 0.
 
-    "Accurate, Large Minibatch SGD" (Goyal et al., 2017), section 5.1.
+    Returns the number of blocks. "Accurate, Large Minibatch SGD" (Goyal et al., 2017), section 5.1.
     """
-    for child in module.modules():
-        if isinstance(child, BasicBlock):
-            nn.init.zeros_(child.bn2.weight)
-        elif isinstance(child, Bottleneck):
-            nn.init.zeros_(child.bn3.weight)
+    blocks = [child for child in module.modules() if isinstance(child, BasicBlock | Bottleneck)]
+    for block in blocks:
+        nn.init.zeros_((block.bn2 if isinstance(block, BasicBlock) else block.bn3).weight)
+    return len(blocks)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metro_ray.models.recompute import recompute
+
 _LAYER_NORM_EPS = 1e-12
 _INIT_STD = 0.02
 
@@ -94,6 +96,9 @@ class Encoder(nn.Module):
     LayerNorm after the embedding (METRO's configuration does not switch it on).
     """
 
+    recompute = False
+    """Keep the activations between layers only; same numbers, less memory."""
+
     def __init__(
         self,
         num_tokens: int,
@@ -127,7 +132,10 @@ class Encoder(nn.Module):
         x = self.dropout(self.embedding(tokens) + self.positions)
         hidden_states, attentions = [x], []
         for layer in self.layers:
-            x, attention = layer(x, return_attention)
+            if self.recompute and self.training:
+                x, attention = recompute(layer, x, return_attention)
+            else:
+                x, attention = layer(x, return_attention)
             hidden_states.append(x)
             attentions.append(attention)
         projected = self._project(x, tokens)

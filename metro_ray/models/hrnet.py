@@ -22,6 +22,7 @@ from metro_ray.models.blocks import (
     conv3x3,
     initialise_convolutions,
 )
+from metro_ray.models.recompute import run_chain
 
 _STEM_CHANNELS = 64
 _HEAD_CHANNELS = (32, 64, 128, 256)
@@ -130,6 +131,9 @@ def _enter(
 class HRNet(nn.Module):
     """Images to a map of 2048 channels at 1/32 of their resolution."""
 
+    recompute = False
+    """Keep the activations between blocks and exchange modules only; same numbers, less memory."""
+
     def __init__(self, spec: HRNetSpec) -> None:
         super().__init__()
         self.conv1 = conv3x3(3, _STEM_CHANNELS, stride=2)
@@ -164,10 +168,11 @@ class HRNet(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2048 h w"]:
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
-        maps = [self.layer1(x)]
-        maps = self.stage2(_enter(self.transition1, maps))
-        maps = self.stage3(_enter(self.transition2, maps))
-        maps = self.stage4(_enter(self.transition3, maps))
+        again = self.recompute and self.training
+        maps = [run_chain(self.layer1, x, again)]
+        maps = run_chain(self.stage2, _enter(self.transition1, maps), again)
+        maps = run_chain(self.stage3, _enter(self.transition2, maps), again)
+        maps = run_chain(self.stage4, _enter(self.transition3, maps), again)
 
         features = self.incre_modules[0](maps[0])
         for downsample, widen, x in zip(

@@ -62,8 +62,39 @@ class Metro(nn.Module):
         self.cascade = cascade
         self.camera = camera
         self.upsampler = upsampler
+        self.freeze_batch_norm = False
+        """Whether BatchNorm keeps its statistics, its scale and its shift as they are."""
         template = template_tokens.detach().to(torch.float32).clone()
         self.register_buffer("template", template, persistent=False)
+
+    def train(self, mode: bool = True) -> Metro:
+        super().train(mode)
+        if mode and self.freeze_batch_norm:
+            for norm in self.batch_norms():
+                norm.eval()
+        return self
+
+    def batch_norms(self) -> list[nn.Module]:
+        """Every BatchNorm of the network; METRO has them in its backbone only."""
+        kind = nn.modules.batchnorm._BatchNorm
+        return [module for module in self.modules() if isinstance(module, kind)]
+
+    def recompute(self, parts: Literal["none", "encoders", "backbone", "all"]) -> None:
+        """Choose whose activations are computed again in the backward pass instead of kept.
+
+        Raises:
+            ConfigError: the backbone cannot do it.
+        """
+        for encoder in self.cascade.encoders:
+            encoder.recompute = parts in ("encoders", "all")  # pyright: ignore
+        if parts in ("encoders", "none"):
+            return
+        if not hasattr(self.backbone, "recompute"):
+            raise ConfigError(
+                f"model.recompute {parts} is for the backbones hrnet-* and resnet50; use "
+                "model.recompute encoders, or one of these backbones"
+            )
+        self.backbone.recompute = True  # pyright: ignore
 
     def forward(
         self,

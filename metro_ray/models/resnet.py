@@ -11,10 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metro_ray.models.blocks import bottlenecks, initialise_convolutions
+from metro_ray.models.recompute import run_chain
 
 
 class ResNet50(nn.Module):
     """Images to a map of 2048 channels at 1/32 of their resolution."""
+
+    recompute = False
+    """Keep the activations between blocks only; same numbers, less memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,4 +33,7 @@ class ResNet50(nn.Module):
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 2048 h w"]:
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        again = self.recompute and self.training
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = run_chain(layer, x, again)
+        return x

@@ -45,6 +45,7 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
         ConfigError: Unknown backbone, or numbers that do not fit each other or the body model.
     """
     settings = config.model
+    require_fitting_mesh(settings, body.spec)
     _log_encoders(settings, body.spec)
     from_topology = settings.upsampling_init == "topology"
     model = build_metro(
@@ -62,19 +63,29 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
         upsampling_init=settings.upsampling_init,
         upsampling_matrices=body.upsampling_matrices() if from_topology else None,
     )
-    if settings.grid_init == "template":
-        if not isinstance(model.image_tokens, GridTokens):
-            raise ConfigError(
-                f"model.grid_init template is for bodies: {body.spec.name} averages the feature "
-                "grid for all its tokens; use model.grid_init random"
-            )
+    if isinstance(model.image_tokens, GridTokens) and settings.grid_init == "template":
         model.image_tokens.start_from_template(body.template_tokens())
+    model.recompute(settings.recompute)
+    model.freeze_batch_norm = settings.batch_norm == "frozen"
     _load_backbone(model, config)
     counts = count_parameters(model)
     METRO.info("Transformers total parameters: %d", counts.metro_transformers)
     METRO.info("Backbone total parameters: %d", counts.metro_backbone)
     METRO.info(counts.text)
     return model
+
+
+def require_fitting_mesh(settings: ModelConfig, spec: MeshSpec) -> None:
+    """Refuse settings of the network that the mesh has no use for.
+
+    Raises:
+        ConfigError: `model.grid_init template` where tokens do not choose from the feature grid.
+    """
+    if settings.grid_init == "template" and spec.image_feature != "grid":
+        raise ConfigError(
+            f"model.grid_init template is for bodies: {spec.name} averages the feature grid for "
+            "all its tokens; use model.grid_init random"
+        )
 
 
 def load_start_weights(model: Metro, config: TrainConfig, spec: MeshSpec) -> None:
@@ -120,8 +131,11 @@ def loss_weights(config: TrainConfig, spec: MeshSpec) -> LossWeights:
 def _load_backbone(model: Metro, config: TrainConfig) -> None:
     """Fill the backbone and say so; METRO says "loading" even where its file is missing."""
     arch, weights = config.model.arch, config.model.backbone_weights
-    if config.model.backbone_init == "shortcut":
-        start_from_shortcuts(model.backbone)
+    if config.model.backbone_init == "shortcut" and not start_from_shortcuts(model.backbone):
+        raise ConfigError(
+            f"model.backbone_init shortcut changes nothing in {arch}, which has no residual block "
+            "of ours; use model.backbone_init random, or a backbone hrnet-* or resnet50"
+        )
     if weights is None:
         METRO.info("Init backbone %s from scratch.", arch)
         return

@@ -2,7 +2,9 @@
 
     checkpoints/
       checkpoint-3-120/     after epoch 3, step 120; never changed once it is there
-        model.safetensors   weights and BatchNorm statistics, contiguous float32
+        model.safetensors   weights and BatchNorm statistics, contiguous float32; the moving
+                            average of them where one is kept (optim.ema_decay)
+        trained.safetensors only then: the weights that training goes on with
         optimizer.pt        Adam's state, read with weights_only=True
         meta.json           see `CheckpointMeta`
       best -> checkpoint-2-80
@@ -36,6 +38,7 @@ from metro_ray.training.checkpoint_meta import (
     FILES,
     META,
     OPTIMIZER,
+    TRAINED,
     WEIGHTS,
     BestEntry,
     CheckpointMeta,
@@ -69,6 +72,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     meta: CheckpointMeta,
     *,
+    average: nn.Module | None = None,
     metric: tuple[str, float] | None = None,
     keep: int = 1,
 ) -> tuple[Path, CheckpointMeta]:
@@ -79,6 +83,7 @@ def save_checkpoint(
         model: Not wrapped.
         optimizer: Of the model.
         meta: `best` lists the best checkpoints before this one; `versions` are filled in here.
+        average: The network with the moving average of the weights, where one is kept.
         metric: Name and value to rank this checkpoint by; None leaves the ranking alone.
         keep: How many of the best to keep beside the last.
 
@@ -97,7 +102,7 @@ def save_checkpoint(
         best = sorted(best, key=lambda entry: entry.value)[:keep]
     meta = replace(meta, best=tuple(best), versions=versions())
     partial = root / f"{_PARTIAL}{name}"
-    _write_folder(partial, model, optimizer, meta)
+    _write_folder(partial, model, average, optimizer, meta)
     partial.rename(root / name)
     fsync_folder(root)
     replace_link(root / "last", name)
@@ -108,15 +113,27 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: Metro, optimizer: torch.optim.Optimizer | None = None
+    folder: Path,
+    model: Metro,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: Metro | None = None,
 ) -> CheckpointMeta:
-    """Fill a model, and its optimizer if given, from a checkpoint folder.
+    """Fill a model from a checkpoint folder; with its optimizer, to go on training.
+
+    Args:
+        folder: Of the checkpoint.
+        model: Gets the weights to predict with or, with an optimizer, those to train on.
+        optimizer: Of the model.
+        average: Gets the moving average, where the checkpoint has one.
 
     Raises:
         CheckpointError: Incomplete or broken folder, or weights of another architecture.
     """
     meta = read_meta(folder)
-    load_weights(model, folder)
+    trains_on = folder / TRAINED
+    load_weights(model, trains_on if optimizer and trains_on.is_file() else folder)
+    if average is not None:
+        load_weights(average, folder)
     if optimizer is not None:
         try:
             state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
@@ -159,16 +176,22 @@ def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) ->
 
 
 def _write_folder(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, meta: CheckpointMeta
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    meta: CheckpointMeta,
 ) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    networks = {WEIGHTS: model} if average is None else {WEIGHTS: average, TRAINED: model}
+    for name, network in networks.items():
+        tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        save_file(tensors, folder / name, metadata={"format": "pt"})
     torch.save(optimizer.state_dict(), folder / OPTIMIZER)
     write_json(folder / META, asdict(meta))
-    for name in FILES:
+    for name in {*FILES, *networks}:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     fsync_folder(folder)

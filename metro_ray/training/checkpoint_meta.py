@@ -10,8 +10,10 @@ from typing import Any
 
 from metro_ray.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.pt", "meta.json"
+TRAINED = "trained.safetensors"
+"""Only where `model.safetensors` is a moving average: the weights that training goes on with."""
 FILES = (WEIGHTS, OPTIMIZER, META)
 _ARCHITECTURE = (
     "arch",
@@ -21,6 +23,15 @@ _ARCHITECTURE = (
     "num_attention_heads",
     "intermediate_size",
 )
+_COURSE = {
+    "model.batch_norm": "local",
+    "optim.backbone_lr_factor": 1.0,
+    "optim.upsampler_lr_factor": 1.0,
+    "optim.accumulate_steps": 1,
+    "optim.per_gpu_batch_size": None,
+    "optim.ema_decay": None,
+}
+"""What Adam's state and the position in the epoch depend on, and what it was before it existed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +63,12 @@ class CheckpointMeta:
     """Batches of `epoch` already trained on; 0 at the start of an epoch."""
     world_size: int = 1
     """Ranks of the run that wrote it."""
+    averaged: int = 0
+    """States of the weights in the moving average; 0 where none is kept."""
+    loss_scale: dict[str, float] = field(default_factory=dict)
+    """State of the fp16 loss scale; empty for other precisions."""
+    skipped_steps: tuple[int, int] = (0, 0)
+    """Steps left out because they were not finite: in all, and in a row at the end."""
     best: tuple[BestEntry, ...] = ()
     """Best checkpoints so far, best first, this one included."""
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -81,7 +98,8 @@ def read_meta(folder: Path) -> CheckpointMeta:
                 f"{FORMAT}; install a newer metro_ray"
             )
         best = tuple(BestEntry(**entry) for entry in values.pop("best"))
-        return CheckpointMeta(**values, best=best)
+        skipped = tuple(values.pop("skipped_steps", (0, 0)))
+        return CheckpointMeta(**values, best=best, skipped_steps=skipped)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -113,6 +131,33 @@ def require_same_architecture(
         raise CheckpointError(
             f"checkpoint {folder} is of another architecture: {'; '.join(differing)}. "
             "Use its own settings, or another checkpoint"
+        )
+
+
+def require_same_course(
+    meta: CheckpointMeta, settings: Mapping[str, Mapping[str, Any]], folder: Path
+) -> None:
+    """Refuse to continue a run with other settings of what its state depends on.
+
+    Args:
+        meta: Of the checkpoint.
+        settings: The run's config as plain values by section.
+        folder: For the message.
+
+    Raises:
+        CheckpointError: Names each setting with both values.
+    """
+    differing = []
+    for key, default in _COURSE.items():
+        section, name = key.split(".")
+        theirs = meta.config.get(section, {}).get(name, default)
+        if theirs != settings[section][name]:
+            differing.append(f"{key} is {theirs} there and {settings[section][name]} here")
+    if differing:
+        raise CheckpointError(
+            f"the run of checkpoint {folder} cannot go on with other settings: "
+            f"{'; '.join(differing)}. Use its own, or start anew from its weights with "
+            "run.resume_checkpoint"
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed
@@ -53,6 +53,10 @@ class WorkerContext(Protocol):
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         """Add up each entry over all ranks; the keys are the same on every rank. Collective."""
+        ...
+
+    def gather(self, value: Any) -> list[Any]:
+        """One picklable object of every rank, by rank, on every rank. Collective."""
         ...
 
     def barrier(self) -> None:
@@ -100,6 +104,9 @@ class LocalWorker:
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         return dict(values)
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
 
     def barrier(self) -> None:
         return None

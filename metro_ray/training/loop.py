@@ -11,6 +11,7 @@ import torch
 
 from metro_ray.config.load import dump_yaml
 from metro_ray.training.after import RunSummary, finish_run
+from metro_ray.training.arithmetic import arithmetic
 from metro_ray.training.builders import build_model, load_start_weights
 from metro_ray.training.files import write_bytes
 from metro_ray.training.logs import METRO, run_log
@@ -59,13 +60,13 @@ def fit(
         mesh_reason: Why this body model was taken, for the report.
 
     Raises:
-        TrainingError: No batches to train on, or a loss that is not finite.
+        TrainingError: No batches to train on, or too many steps in a row that are not finite.
         CheckpointError: A checkpoint to start from is broken or of another architecture.
         ConfigError: Settings that do not fit the body model.
     """
     folder = Path(config.run.output_dir)
     evaluating = config.eval.only
-    with run_log(folder, worker.rank):
+    with run_log(folder, worker.rank), arithmetic(config.optim):
         torch.manual_seed(config.optim.seed)  # the same weights on every rank
         model = build_model(config, body)
         continued = None if evaluating else worker.latest_checkpoint()

@@ -6,6 +6,7 @@ import datetime
 import resource
 import sys
 from collections import defaultdict
+from math import nan
 from typing import NamedTuple
 
 import torch
@@ -32,19 +33,24 @@ class Interval:
         self.seconds = 0.0
         self.wait_seconds = 0.0
         self.num_images = 0
+        self.num_skipped = 0
         self._losses: defaultdict[str, float] = defaultdict(float)
         self._weight = 0
 
     def add(self, losses: StepLosses, timing: StepTiming) -> None:
-        """Count one step."""
+        """Count one step; the losses of one that was left out are not averaged."""
         self.num_steps += 1
         self.seconds += timing.seconds
         self.wait_seconds += timing.wait_seconds
         self.num_images += timing.num_images
+        if not losses.applied:
+            self.num_skipped += 1
+            return
         weight = max(timing.num_images, 1)
         self._weight += weight
         named = {
             "train/loss": losses.total,
+            "train/grad_norm": losses.grad_norm,
             "train/loss_joints_3d": losses.joints_3d,
             "train/loss_keypoints_2d": losses.keypoints_2d,
             "train/loss_vertices": losses.vertices,
@@ -58,6 +64,7 @@ class Interval:
         steps = max(self.num_steps, 1)
         return {
             **{name: total / self._weight for name, total in self._losses.items()},
+            "train/skipped_steps": float(self.num_skipped),
             "train/step_seconds": self.seconds / steps,
             "train/data_seconds": self.wait_seconds / steps,
             "train/images_per_second": world_size * self.num_images / max(self.seconds, 1e-9),
@@ -74,7 +81,7 @@ def progress_line(
     start of the run; here a line averages the steps since the line before it.
 
     Args:
-        values: Of `Interval.values`, and "train/lr".
+        values: Of `Interval.values`, and "train/lr"; without losses if no step counted.
         epoch: METRO's number, see `schedule.metro_epoch`.
         step: Steps so far.
         seconds_left: Estimate for the rest of the run.
@@ -83,10 +90,10 @@ def progress_line(
     eta = datetime.timedelta(seconds=int(seconds_left))
     return (
         f"eta: {eta} epoch: {epoch} iter: {step} max mem : {memory_mib:.0f}"
-        f"  loss: {values['train/loss']:.4f}, "
-        f"2d joint loss: {values['train/loss_keypoints_2d']:.4f}, "
-        f"3d joint loss: {values['train/loss_joints_3d']:.4f}, "
-        f"vertex loss: {values['train/loss_vertices']:.4f}, "
+        f"  loss: {values.get('train/loss', nan):.4f}, "
+        f"2d joint loss: {values.get('train/loss_keypoints_2d', nan):.4f}, "
+        f"3d joint loss: {values.get('train/loss_joints_3d', nan):.4f}, "
+        f"vertex loss: {values.get('train/loss_vertices', nan):.4f}, "
         f"compute: {values['train/step_seconds']:.4f}, data: {values['train/data_seconds']:.4f}, "
         f"lr: {values['train/lr']:.6f}, images/s: {values['train/images_per_second']:.1f}, "
         f"data wait: {100 * values['train/data_wait_share']:.1f} %"

@@ -1,19 +1,25 @@
-"""One training step: batch to device, forward, losses, backward, Adam (METRO's training loop)."""
+"""One training step: batches to device, forward, losses, backward, Adam (METRO's training loop)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import math
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from metro_ray.data.normalize import normalize_images
-from metro_ray.errors import TrainingError
 from metro_ray.losses import LossWeights, MeshLosses, Targets, build_targets, compute_losses
+from metro_ray.models.precision import Precision, autocast
+from metro_ray.training.guard import Buffers
+from metro_ray.training.window import label_shares, take_share
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -28,14 +34,34 @@ class StepLosses(NamedTuple):
     keypoints_2d: float
     vertices: float
     terms: dict[str, float]
+    grad_norm: float
+    """Length of the gradient of all ranks, before it is clipped."""
+    applied: bool
+    """False where loss or gradient of any rank were not finite: the step has changed nothing."""
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every loss of this rank is."""
+        return all(map(math.isfinite, (self.total, *self.terms.values())))
+
+
+class StepInput(NamedTuple):
+    """A batch as the network takes it, on its device."""
+
+    images: Float[Tensor, "B 3 224 224"]
+    token_mask: Float[Tensor, "B N 1"]
+    targets: Targets
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStep:
     """Everything a step needs that stays the same during a run.
 
-    The same arithmetic as METRO's loop: targets and losses in float32, one Adam update, no
-    clipping. Only the network itself runs under autocast.
+    The same arithmetic as METRO's loop: targets and losses in float32, one Adam update. Only the
+    network itself runs under autocast.
+
+    A step counts only where loss and gradient are finite on every rank. That costs no message: a
+    loss that is not finite makes its own gradient NaN, which averaging hands to all ranks.
     """
 
     model: nn.Module
@@ -45,60 +71,77 @@ class TrainStep:
     optimizer: torch.optim.Optimizer
     device: torch.device
     weights: LossWeights
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     channels_last: bool = False
+    clip_grad_norm: float | None = None
+    scaler: GradScaler = field(default_factory=lambda: make_scaler("cpu", "fp32"))
 
-    def run(self, batch: Batch, *, lr: float, step: int) -> StepLosses:
-        """Train on one batch.
+    def run(self, window: Sequence[Batch], *, lr: float) -> StepLosses:
+        """Train on the batches of one step.
 
         Args:
-            batch: On the CPU; at least one row.
+            window: On the CPU; at least one, of at least one row each.
             lr: Learning rate of this step.
-            step: Number of this step, for the error message.
-
-        Raises:
-            TrainingError: A loss is not finite; the weights are as they were before the step.
         """
-        batch = batch.to(self.device, non_blocking=True)
-        images = normalize_images(batch.image, batch.pixel_gain)
-        return self.update(
-            images, batch.token_mask, build_targets(batch, self.body), lr=lr, step=step
-        )
+        return self.update([self._input(batch) for batch in window], lr=lr)
 
-    def update(
-        self,
-        images: Float[Tensor, "B 3 224 224"],
-        token_mask: Float[Tensor, "B N 1"],
-        targets: Targets,
-        *,
-        lr: float,
-        step: int,
-    ) -> StepLosses:
-        """Forward, backward and optimizer step on normalised images; see `run`."""
+    def update(self, inputs: Sequence[StepInput], *, lr: float) -> StepLosses:
+        """Forward, backward and optimizer step; see `run`."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_factor"]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._losses(images, token_mask, targets)
-        losses.total.backward()
+        buffers = Buffers(self.model)
+        losses = self._backward(inputs)
+        self.scaler.unscale_(self.optimizer)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         # Read only now, so that a GPU has the whole step queued before the host waits for it.
-        numbers = _to_numbers(losses)
-        _require_finite(numbers, step, lr)
-        self.optimizer.step()
+        numbers = _to_numbers(losses, norm)
+        if numbers.applied:
+            if self.clip_grad_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(trained, self.clip_grad_norm, norm)
+            self.scaler.step(self.optimizer)
+        else:
+            buffers.put_back()
+        self.scaler.update()
         return numbers
 
-    def _losses(
-        self,
-        images: Float[Tensor, "B 3 224 224"],
-        token_mask: Float[Tensor, "B N 1"],
-        targets: Targets,
-    ) -> MeshLosses:
+    def _input(self, batch: Batch) -> StepInput:
+        batch = batch.to(self.device, non_blocking=True)
+        images = normalize_images(batch.image, batch.pixel_gain)
+        return StepInput(images, batch.token_mask, build_targets(batch, self.body))
+
+    def _backward(self, inputs: Sequence[StepInput]) -> MeshLosses:
+        """Add the gradients of all inputs; the ranks exchange them with the last one only."""
+        shares = label_shares([given.targets for given in inputs])
+        parts = []
+        for number, (given, share) in enumerate(zip(inputs, shares, strict=True), start=1):
+            # Wrapped models of several ranks have `no_sync`, a model alone has nobody to tell.
+            waits = number < len(inputs) and hasattr(self.model, "no_sync")
+            with self.model.no_sync() if waits else nullcontext():  # pyright: ignore
+                losses = self._losses(given)
+                if len(inputs) > 1:
+                    losses = take_share(losses, share, self.weights)
+                lost = torch.where(losses.total.detach().isfinite(), 1.0, torch.nan)
+                self.scaler.scale(losses.total * lost).backward()
+            parts.append(_detached(losses))
+        return parts[0] if len(parts) == 1 else _added(parts)
+
+    def _losses(self, given: StepInput) -> MeshLosses:
+        images = given.images
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            prediction = self.model(images, token_mask)
+        with autocast(self.device, self.precision):
+            prediction = self.model(images, given.token_mask)
         joints = self.body.joints_from_mesh(prediction.vertices[-1])
-        return compute_losses(prediction, joints, targets, self.weights, self.body.spec)
+        return compute_losses(prediction, joints, given.targets, self.weights, self.body.spec)
+
+
+def make_scaler(device: torch.device | str, precision: Precision) -> GradScaler:
+    """The loss scale that keeps fp16 gradients from vanishing; does nothing for fp32 and bf16."""
+    kind = torch.device(device).type
+    return GradScaler(kind, enabled=precision == "fp16")
 
 
 def freeze_parts(model: nn.Module, lr_factors: Mapping[str, float]) -> None:
@@ -137,32 +180,43 @@ def make_optimizer(
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Set PyTorch's generators to a state that depends only on the run's seed, step and rank.
 
-    Dropout is the only thing that draws from them while training. So a run that continues from a
-    checkpoint, in the middle of an epoch too, draws what it would have drawn, and no generator
-    state has to be gathered from the ranks and saved.
+    Dropout is the only thing of ours that draws from them while training; Python's and NumPy's are
+    set too, for backbones from elsewhere. So a run that continues from a checkpoint, in the middle
+    of an epoch too, draws what it would have drawn, and no generator state has to be gathered from
+    the ranks and saved.
     """
     state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)
     torch.manual_seed(int(state[0]))
+    np.random.seed(int(state[0]) % 2**32)
+    random.seed(int(state[0]))
 
 
-def _to_numbers(losses: MeshLosses) -> StepLosses:
+def _detached(losses: MeshLosses) -> MeshLosses:
+    """Without the graph, so that it can go before the next batch is computed."""
+    parts = [part.detach() for part in losses[:4]]
+    terms = {name: term.detach() for name, term in losses.terms.items()}
+    return MeshLosses(parts[0], parts[1], parts[2], parts[3], terms)
+
+
+def _added(parts: Sequence[MeshLosses]) -> MeshLosses:
+    sums = [torch.stack(values).sum() for values in zip(*(part[:4] for part in parts), strict=True)]
+    names = parts[0].terms
+    terms = {name: torch.stack([part.terms[name] for part in parts]).sum() for name in names}
+    return MeshLosses(sums[0], sums[1], sums[2], sums[3], terms)
+
+
+def _to_numbers(losses: MeshLosses, grad_norm: Tensor) -> StepLosses:
     """Copy all scalars to the host at once."""
     names = list(losses.terms)
-    parts = [losses.total, losses.joints_3d, losses.keypoints_2d, losses.vertices]
-    values = torch.stack([part.detach().float() for part in (*parts, *losses.terms.values())])
-    total, joints_3d, keypoints_2d, vertices, *terms = values.tolist()
+    parts = [*losses[:4], *losses.terms.values(), grad_norm]
+    values = torch.stack([part.float() for part in parts]).tolist()
+    total, joints_3d, keypoints_2d, vertices, *terms, norm = values
     return StepLosses(
-        total, joints_3d, keypoints_2d, vertices, dict(zip(names, terms, strict=True))
-    )
-
-
-def _require_finite(losses: StepLosses, step: int, lr: float) -> None:
-    if np.isfinite([losses.total, *losses.terms.values()]).all():
-        return
-    terms = ", ".join(f"{name} {value:.4g}" for name, value in losses.terms.items())
-    raise TrainingError(
-        f"the loss of step {step} is not finite: total {losses.total:.4g} ({terms}; lr {lr:.3g}). "
-        "The weights before this step are kept. Try a smaller optim.lr, optim.precision fp32, or "
-        "weights to start from (model.backbone_weights, run.resume_checkpoint); if a single term "
-        "is NaN from the first step on, look at the labels of the training set"
+        total,
+        joints_3d,
+        keypoints_2d,
+        vertices,
+        dict(zip(names, terms, strict=True)),
+        grad_norm=norm,
+        applied=math.isfinite(norm),
     )

@@ -6,15 +6,19 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from metro_ray.config.load import to_dict
-from metro_ray.errors import TrainingError
+from metro_ray.errors import ConfigError, TrainingError
 from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.metrics.accumulate import all_reduce_with
+from metro_ray.training.arithmetic import compiled
+from metro_ray.training.average import WeightAverage
 from metro_ray.training.builders import loss_weights
 from metro_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from metro_ray.training.checkpoint_meta import (
@@ -22,12 +26,20 @@ from metro_ray.training.checkpoint_meta import (
     CheckpointMeta,
     read_meta,
     require_same_architecture,
+    require_same_course,
 )
 from metro_ray.training.context import broadcast_buffers
+from metro_ray.training.guard import NonFiniteGuard
 from metro_ray.training.logs import METRO, log_validation
 from metro_ray.training.progress import Interval, StepTiming, max_memory_mib, progress_line
 from metro_ray.training.schedule import learning_rate, metro_epoch
-from metro_ray.training.step import TrainStep, freeze_parts, make_optimizer, seed_step
+from metro_ray.training.step import (
+    TrainStep,
+    freeze_parts,
+    make_optimizer,
+    make_scaler,
+    seed_step,
+)
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -48,7 +60,8 @@ class Trainer:
     Attributes:
         epoch: Epoch being trained, from 0; equals the number of complete epochs.
         step: Optimizer steps so far.
-        batch_in_epoch: Batches of this epoch trained on so far.
+        batch_in_epoch: Batches of this epoch trained on so far; a step takes
+            `optim.accumulate_steps` of them.
         total: Timing of all steps made here, those of an interrupted earlier part left out.
     """
 
@@ -64,23 +77,29 @@ class Trainer:
         self._checkpoints = Path(config.run.output_dir) / "checkpoints"
         self.model = model
         self.body = body.to(worker.device)
-        if config.optim.channels_last:
-            model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        optim = config.optim
         factors = {
-            "backbone": config.optim.backbone_lr_factor,
-            "upsampler": config.optim.upsampler_lr_factor,
+            "backbone": optim.backbone_lr_factor,
+            "upsampler": optim.upsampler_lr_factor,
         }
         freeze_parts(model, factors)
-        wrapped = worker.wrap(model)
-        self._optimizer = make_optimizer(model, config.optim.lr, lr_factors=factors)
+        wrapped = _prepared(model, config, worker)
+        self._optimizer = make_optimizer(model, optim.lr, lr_factors=factors)
+        self._scaler = make_scaler(worker.device, optim.precision)
+        self._average = None
+        if optim.ema_decay is not None and not config.eval.only:
+            self._average = WeightAverage(model, optim.ema_decay)
+        self._guard = NonFiniteGuard(worker, optim.max_nonfinite_steps)
         self._train_step = TrainStep(
             model=wrapped,
             body=self.body,
             optimizer=self._optimizer,
             device=worker.device,
             weights=loss_weights(config, body.spec),
-            precision=config.optim.precision,
-            channels_last=config.optim.channels_last,
+            precision=optim.precision,
+            channels_last=optim.channels_last,
+            clip_grad_norm=optim.clip_grad_norm,
+            scaler=self._scaler,
         )
         self.epoch, self.step, self.batch_in_epoch = 0, 0, 0
         self.total = Interval()
@@ -92,12 +111,19 @@ class Trainer:
         """Take weights, optimizer and position from a checkpoint.
 
         Raises:
-            CheckpointError: Broken, or of another architecture.
+            CheckpointError: Broken, of another architecture, or of a run with other settings.
         """
         meta = read_meta(folder)
-        settings = asdict(self._config.model)
-        require_same_architecture(meta, settings, self.body.spec.name, folder)
-        load_checkpoint(folder, self.model, self._optimizer)
+        settings = asdict(self._config)
+        require_same_architecture(meta, settings["model"], self.body.spec.name, folder)
+        require_same_course(meta, settings, folder)
+        average = None if self._average is None else self._average.model
+        load_checkpoint(folder, self.model, self._optimizer, average)
+        if self._average is not None:
+            self._average.updates = meta.averaged
+        if self._scaler.is_enabled() and meta.loss_scale:
+            self._scaler.load_state_dict(meta.loss_scale)
+        self._guard.skipped, self._guard.in_a_row = meta.skipped_steps
         self.epoch, self.step, self.batch_in_epoch = meta.epoch, meta.step, meta.batch_in_epoch
         self._best = meta.best
         where = (folder, meta.epoch, meta.batch_in_epoch, meta.step)
@@ -110,7 +136,7 @@ class Trainer:
             Metrics of the last validation; empty where there was none.
 
         Raises:
-            TrainingError: No batches, or a loss that is not finite.
+            TrainingError: No batches, or too many steps in a row that are not finite.
         """
         if self._data.num_train_batches < 1:
             raise TrainingError(
@@ -126,10 +152,11 @@ class Trainer:
         return metrics
 
     def validate(self, recorder: Recorder) -> dict[str, float]:
-        """Metrics of the model as it is; empty where there are no validation rows."""
-        broadcast_buffers(self.model)
+        """Metrics of the model, or its moving average; empty where there are no validation rows."""
+        model = self.model if self._average is None else self._average.model
+        broadcast_buffers(model)
         metrics = evaluate(
-            self.model,
+            model,
             self.body,
             self._data.eval_batches(),
             self._worker.device,
@@ -149,8 +176,8 @@ class Trainer:
         num_batches = self._data.num_train_batches
         batches = iter(self._data.train_batches(self.epoch, self.batch_in_epoch))
         started = time.perf_counter()
-        while (batch := next(batches, None)) is not None:
-            self._one_step(batch, started)
+        while window := list(islice(batches, self._config.optim.accumulate_steps)):
+            self._one_step(window, started)
             is_last = self.batch_in_epoch == num_batches
             if is_last or self.step % self._config.run.log_every == 0:
                 self._log_progress(recorder)
@@ -163,13 +190,17 @@ class Trainer:
                 f"on rank {self._worker.rank}: the data source lost some"
             )
 
-    def _one_step(self, batch: Batch, started: float) -> None:
+    def _one_step(self, window: list[Batch], started: float) -> None:
         arrived = time.perf_counter()
         self.step += 1
-        num_images = int(batch.valid.sum())
+        num_images = sum(int(batch.valid.sum()) for batch in window)
         seed_step(self._config.optim.seed, self.step, self._worker.rank)
-        losses = self._train_step.run(batch, lr=self._lr(), step=self.step)
-        self.batch_in_epoch += 1
+        lr = self._lr()
+        losses = self._train_step.run(window, lr=lr)
+        self._guard.check(losses, window, step=self.step, lr=lr)
+        if self._average is not None and losses.applied:
+            self._average.update(self.model)
+        self.batch_in_epoch += len(window)
         timing = StepTiming(time.perf_counter() - started, arrived - started, num_images)
         self._interval.add(losses, timing)
         self.total.add(losses, timing)
@@ -180,18 +211,23 @@ class Trainer:
             self.step,
             base_lr=optim.lr,
             epochs=optim.epochs,
-            steps_per_epoch=self._data.num_train_batches,
+            steps_per_epoch=self._steps_per_epoch,
             schedule=optim.schedule,
             warmup_steps=optim.warmup_steps,
         )
 
+    @property
+    def _steps_per_epoch(self) -> int:
+        """The last step of an epoch takes the batches that are left."""
+        return math.ceil(self._data.num_train_batches / self._config.optim.accumulate_steps)
+
     def _log_progress(self, recorder: Recorder) -> None:
         values = {**self._interval.values(self._worker.world_size), "train/lr": self._lr()}
         self._interval = Interval()
-        left = self._config.optim.epochs * self._data.num_train_batches - self.step
+        left = self._config.optim.epochs * self._steps_per_epoch - self.step
         line = progress_line(
             values,
-            epoch=metro_epoch(self.step, self._data.num_train_batches),
+            epoch=metro_epoch(self.step, self._steps_per_epoch),
             step=self.step,
             seconds_left=left * self.total.seconds / self.total.num_steps,
             memory_mib=max_memory_mib(self._worker.device),
@@ -216,6 +252,9 @@ class Trainer:
             step=self.step,
             batch_in_epoch=self.batch_in_epoch,
             world_size=self._worker.world_size,
+            averaged=0 if self._average is None else self._average.updates,
+            loss_scale=self._scaler.state_dict(),
+            skipped_steps=(self._guard.skipped, self._guard.in_a_row),
             best=self._best,
             metrics=dict(metrics),
         )
@@ -224,9 +263,32 @@ class Trainer:
             self.model,
             self._optimizer,
             meta,
+            average=None if self._average is None else self._average.model,
             metric=ranked,
             keep=self._config.run.keep_checkpoints,
         )
         self._best = meta.best
         METRO.info("Save checkpoint to %s", folder)
         return folder
+
+
+def _prepared(model: Metro, config: TrainConfig, worker: WorkerContext) -> nn.Module:
+    """The model as a step runs it: memory format, BatchNorm, ranks, compiler.
+
+    Raises:
+        ConfigError: `model.batch_norm sync` on ranks without GPUs.
+        ResourceError: `optim.compile` without a compiler.
+    """
+    if config.optim.channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if config.model.batch_norm == "frozen":
+        for norm in model.batch_norms():
+            norm.requires_grad_(False)
+    if config.model.batch_norm == "sync":
+        if worker.device.type == "cpu" and worker.world_size > 1:
+            raise ConfigError(
+                f"model.batch_norm sync needs GPUs, and these {worker.world_size} ranks compute on "
+                "CPUs: use model.batch_norm local, or one rank (scaling.train_workers 1)"
+            )
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return compiled(worker.wrap(model), config.optim.compile, worker.device)

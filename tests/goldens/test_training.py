@@ -16,7 +16,7 @@ from metro_ray.data.sample import batch_from_arrays, blank_sample, stack_samples
 from metro_ray.losses import LossWeights, build_targets
 from metro_ray.models.metro_format import to_metro
 from metro_ray.training.schedule import learning_rate
-from metro_ray.training.step import TrainStep, make_optimizer
+from metro_ray.training.step import StepInput, TrainStep, make_optimizer
 
 TOTAL, TERM = 5e-5, 5e-4
 LATER_TOTAL, LATER_TERM = 5e-3, 2e-2
@@ -100,7 +100,9 @@ def make_step(network, run):
 
 
 def take_step(step, inputs, lr, number):
-    return step.update(inputs.images, inputs.token_mask, inputs.targets, lr=lr, step=number)
+    losses = step.update([StepInput(inputs.images, inputs.token_mask, inputs.targets)], lr=lr)
+    assert losses.applied, number
+    return losses
 
 
 def assert_losses(losses, golden, spec, total, term):

@@ -142,8 +142,9 @@ def test_not_finite_loss_stops_with_step_and_terms(body, tiny_data, make_config)
             batch.keypoints_2d[0, :, 0] = float("inf")
         return batch
 
-    config = make_config()
-    with pytest.raises(TrainingError, match=r"step 2 is not finite.*keypoints_2d inf.*optim\.lr"):
+    config = make_config(optim__max_nonfinite_steps=0)
+    expected = r"step 2 is not finite.*keypoints_2d inf.*max_nonfinite_steps allows 0.*optim\.lr"
+    with pytest.raises(TrainingError, match=expected):
         fit(config, LocalWorker("cpu"), tiny_data(spoil=spoil), body=body)
     assert not (_folder(config) / "checkpoints").exists()
 

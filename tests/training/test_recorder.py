@@ -77,8 +77,12 @@ def test_curves_are_a_picture(tmp_path):
 
 def test_progress_line_is_metros_with_ours_behind():
     interval = Interval()
-    interval.add(StepLosses(10.0, 0.1, 0.2, 0.3, {}), StepTiming(2.0, 0.5, 3))
-    interval.add(StepLosses(20.0, 0.1, 0.2, 0.3, {}), StepTiming(2.0, 0.5, 1))
+    interval.add(
+        StepLosses(10.0, 0.1, 0.2, 0.3, {}, grad_norm=1.0, applied=True), StepTiming(2.0, 0.5, 3)
+    )
+    interval.add(
+        StepLosses(20.0, 0.1, 0.2, 0.3, {}, grad_norm=3.0, applied=True), StepTiming(2.0, 0.5, 1)
+    )
     values = {**interval.values(world_size=2), "train/lr": 1e-4}
     line = progress_line(values, epoch=1, step=500, seconds_left=3661.5, memory_mib=812.4)
     assert line == (

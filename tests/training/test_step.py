@@ -1,10 +1,10 @@
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from metro_ray.data.sample import without_labels
-from metro_ray.errors import TrainingError
 from metro_ray.training.builders import build_model, loss_weights
 from metro_ray.training.step import TrainStep, freeze_parts, make_optimizer, seed_step
 
@@ -35,12 +35,12 @@ def batch(tiny_data):
 
 def test_overfits_a_handful_of_rows(make_step, batch):
     step = make_step()
-    losses = [step.run(batch, lr=3e-3, step=i).total for i in range(1, 101)]
+    losses = [step.run([batch], lr=3e-3).total for i in range(1, 101)]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_total_is_the_weighted_sum_of_its_parts(make_step, batch):
-    losses = make_step().run(batch, lr=1e-3, step=1)
+    losses = make_step().run([batch], lr=1e-3)
     assert losses.total == pytest.approx(
         1000 * losses.joints_3d + 100 * (losses.vertices + losses.keypoints_2d), rel=1e-5
     )
@@ -50,28 +50,37 @@ def test_total_is_the_weighted_sum_of_its_parts(make_step, batch):
 def test_learning_rate_is_that_of_the_call(make_step, batch):
     step = make_step()
     before = [p.detach().clone() for p in step.model.parameters()]
-    step.run(batch, lr=1e-5, step=1)
+    step.run([batch], lr=1e-5)
     moved = max((p - q).abs().max() for p, q in zip(step.model.parameters(), before, strict=True))
     assert float(moved.detach()) == pytest.approx(1e-5, rel=0.2), "Adam's first step is the rate"
 
 
-def test_not_finite_loss_keeps_the_weights(make_step, batch):
+@pytest.mark.parametrize("column", ["keypoints_2d", "pose"])
+def test_a_step_that_is_not_finite_changes_nothing(make_step, batch, column):
+    """Neither weights nor Adam's state nor BatchNorm's statistics; the next step counts again."""
     step = make_step()
-    batch.keypoints_2d[1, :, 0] = float("nan")
+    step.run([batch], lr=1e-3)
     before = {key: value.clone() for key, value in step.model.state_dict().items()}
-    with pytest.raises(TrainingError, match=r"step 7 is not finite: total nan .*lr 0\.001"):
-        step.run(batch, lr=1e-3, step=7)
-    for key, value in step.model.named_parameters():
-        assert torch.equal(value, before[key])
+    moments = copy.deepcopy(step.optimizer.state_dict()["state"])
+    value = getattr(batch, column)[1].clone()
+    getattr(batch, column)[1] = float("nan")
+    losses = step.run([batch], lr=1e-3)
+    assert not losses.applied
+    assert not losses.is_finite
+    for key, now in step.model.state_dict().items():
+        assert torch.equal(now, before[key]), key
+    for key, state in step.optimizer.state_dict()["state"].items():
+        assert all(torch.equal(now, moments[key][name]) for name, now in state.items())
+    getattr(batch, column)[1] = value
+    assert step.run([batch], lr=1e-3).applied
+    assert not torch.equal(step.model.camera.output.weight, before["camera.output.weight"])
 
 
 @pytest.mark.parametrize("setting", [{"optim__precision": "bf16"}, {"optim__channels_last": True}])
 def test_other_arithmetic_agrees_with_float32(make_step, batch, setting):
-    expected = make_step().run(batch, lr=1e-3, step=1).total
+    expected = make_step().run([batch], lr=1e-3).total
     rel = 0.1 if "optim__precision" in setting else 1e-5
-    assert make_step(**setting).run(batch, lr=1e-3, step=1).total == pytest.approx(
-        expected, rel=rel
-    )
+    assert make_step(**setting).run([batch], lr=1e-3).total == pytest.approx(expected, rel=rel)
 
 
 def test_unlabelled_row_leaves_every_gradient_alive(make_step, body):
@@ -79,7 +88,7 @@ def test_unlabelled_row_leaves_every_gradient_alive(make_step, body):
     from metro_ray.data.sample import blank_sample, collate
 
     step = make_step()
-    losses = step.run(collate([without_labels(blank_sample(body.spec, 0))] * 2), lr=1e-3, step=1)
+    losses = step.run([collate([without_labels(blank_sample(body.spec, 0))] * 2)], lr=1e-3)
     assert losses.total == 0.0
     assert all(p.grad is not None for p in step.model.parameters())
 
@@ -108,7 +117,7 @@ def test_parts_learn_at_their_own_rate_or_not_at_all(make_step, batch):
     freeze_parts(step.model, factors)
     step = replace(step, optimizer=make_optimizer(step.model, 1e-3, lr_factors=factors))
     before = {name: p.detach().clone() for name, p in step.model.named_parameters()}
-    step.run(batch, lr=1e-4, step=1)
+    step.run([batch], lr=1e-4)
     moved = {"backbone": 0.0, "upsampler": 0.0, "cascade": 0.0}
     for name, parameter in step.model.named_parameters():
         part = name.split(".")[0]
