@@ -22,10 +22,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: install ## synthetic people, training on a local Ray cluster, evaluation, gallery (runs/demo)
-	$(BIN)/python jobs/train_body.py --preset demo --run.output_dir $(DEMO)
+	$(BIN)/python jobs/train_body.py --preset demo --run.output_dir $(DEMO) --run.overwrite true
 
 demo-hand: install ## the same for hands (runs/demo-hand)
-	$(BIN)/python jobs/train_hand.py --preset demo_hand --run.output_dir $(DEMO)-hand
+	$(BIN)/python jobs/train_hand.py --preset demo_hand --run.output_dir $(DEMO)-hand --run.overwrite true
 
 test: install ## all fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu"

@@ -8,7 +8,8 @@ MetroRayError
 |-- StorageError          remote storage that does not answer
 |-- CheckpointError       a checkpoint that does not fit or cannot be read
 |-- ResourceError         a cluster that cannot run what was asked for
-`-- TrainingError         a run that cannot go on
+|-- TrainingError         a run that cannot go on
+`-- RunStopped            a run that was asked to stop, and did
 """
 
 
@@ -46,3 +47,7 @@ class ResourceError(MetroRayError, RuntimeError):
 
 class TrainingError(MetroRayError, RuntimeError):
     """A run cannot go on."""
+
+
+class RunStopped(MetroRayError):  # noqa: N818 - not an error
+    """A run wrote a checkpoint and ended because it was asked to (SIGTERM); nothing went wrong."""

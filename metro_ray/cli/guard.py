@@ -7,14 +7,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from metro_ray.errors import MetroRayError
+from metro_ray.errors import MetroRayError, RunStopped
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 @contextmanager
 def plain_errors(debug: bool = False) -> Iterator[None]:
-    """Turn a `MetroRayError` into its message on stderr and exit status 2; Ctrl-C into 130.
+    """Turn a `MetroRayError` into its message on stderr and exit status 2.
+
+    Ctrl-C becomes 130; a run that ended well after SIGTERM 143, as shells count it.
 
     Other exceptions are faults of the program and pass with their traceback.
 
@@ -23,6 +25,9 @@ def plain_errors(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
+    except RunStopped as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(TERMINATED) from None
     except MetroRayError as error:
         if debug:
             traceback.print_exc()

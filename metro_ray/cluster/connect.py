@@ -71,6 +71,15 @@ def cluster(config: TrainConfig) -> Iterator[ResourcePlan]:
                 yield plan
 
 
+def replan(config: TrainConfig) -> ResourcePlan:
+    """Divide the nodes that the attached cluster has now.
+
+    Raises:
+        ResourceError: They cannot run this any more.
+    """
+    return plan_resources(_live_nodes(), config)
+
+
 @contextmanager
 def _attached(address: str) -> Iterator[None]:
     import ray

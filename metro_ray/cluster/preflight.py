@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from metro_ray.cluster.run_folder import last_checkpoint_stamp, require_writable
+from metro_ray.cluster.run_folder import (
+    last_checkpoint,
+    last_checkpoint_stamp,
+    require_writable,
+)
 from metro_ray.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ class CheckedRun(NamedTuple):
     """Body model of the predicted mesh."""
     mesh_reason: str
     stale_checkpoint: str | None
-    """Stamp of the last checkpoint that an earlier run has left in the output folder."""
+    """Stamp of a checkpoint of an earlier run in the output folder, which this run replaces."""
 
 
 def check_run(config: TrainConfig) -> CheckedRun:
@@ -63,7 +67,40 @@ def check_run(config: TrainConfig) -> CheckedRun:
             _LOG.info("%s: %s", split, dataset.describe())
     _check_weights(config, mesh)
     require_writable(output_dir)
-    return CheckedRun(config, mesh, reason, last_checkpoint_stamp(output_dir))
+    stale = None if config.eval.only else _check_earlier_run(config, mesh, output_dir)
+    return CheckedRun(config, mesh, reason, stale)
+
+
+def _check_earlier_run(config: TrainConfig, mesh: str, output_dir: Path) -> str | None:
+    """Stamp of a checkpoint in the folder that the run will not go on from; None without one.
+
+    Raises:
+        ConfigError: There is an earlier run, and nothing says what to do with it.
+        CheckpointError: The run cannot go on from it with these settings.
+    """
+    from dataclasses import asdict
+
+    from metro_ray.training.checkpoint_meta import (
+        read_meta,
+        require_same_architecture,
+        require_same_course,
+    )
+
+    folder = last_checkpoint(output_dir)
+    if folder is None:
+        return None
+    if config.run.resume:
+        meta, settings = read_meta(folder), asdict(config)
+        require_same_architecture(meta, settings["model"], mesh, folder)
+        require_same_course(meta, settings, folder)
+        return None
+    if config.run.overwrite:
+        return last_checkpoint_stamp(output_dir)
+    raise ConfigError(
+        f"run.output_dir {output_dir} holds an earlier run (its last checkpoint is {folder.name}): "
+        "--run.resume true goes on with it, --run.overwrite true replaces it, or choose another "
+        "folder"
+    )
 
 
 def _check_settings(config: TrainConfig) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metro_ray.errors import ResourceError
@@ -62,7 +62,9 @@ def plan_resources(nodes: Sequence[NodeResources], config: TrainConfig) -> Resou
     """Divide a cluster between ranks and read tasks.
 
     Ranks take one GPU each where there are GPUs. They hold half of the CPUs, on GPUs at most one
-    each; the rest is for read tasks, up to `data.loader_workers` per rank.
+    each; the rest is for read tasks, up to `data.loader_workers` per rank. With
+    `scaling.min_train_workers` there are as many ranks as there is place for, from
+    `scaling.train_workers` down to that.
 
     Args:
         nodes: The cluster.
@@ -71,6 +73,24 @@ def plan_resources(nodes: Sequence[NodeResources], config: TrainConfig) -> Resou
     Raises:
         ResourceError: The cluster cannot run this; one sentence says why.
     """
+    wanted, least = config.scaling.train_workers, config.scaling.min_train_workers
+    if least is None:
+        return _plan(nodes, config)
+    most = wanted or _plan(nodes, config).train_workers
+    for workers in range(most, least, -1):
+        try:
+            return _plan(nodes, _with_workers(config, workers))
+        except ResourceError:
+            continue
+    return _plan(nodes, _with_workers(config, least))
+
+
+def _with_workers(config: TrainConfig, workers: int) -> TrainConfig:
+    return replace(config, scaling=replace(config.scaling, train_workers=workers))
+
+
+def _plan(nodes: Sequence[NodeResources], config: TrainConfig) -> ResourcePlan:
+    """Divide a cluster between exactly the ranks that are asked for and read tasks."""
     cpus, gpus = sum(node.cpus for node in nodes), int(sum(node.gpus for node in nodes))
     device = config.run.device
     if device == "cuda" and gpus < 1:
@@ -127,6 +147,8 @@ def local_node(config: TrainConfig, usable_cpus: int, gpus: int) -> NodeResource
     """
     gpus = 0 if config.run.device == "cpu" else gpus
     workers = config.scaling.train_workers or max(1, gpus)
+    if config.scaling.min_train_workers is not None and gpus == 0:
+        workers = max(config.scaling.min_train_workers, min(workers, usable_cpus))
     if gpus == 0 and workers > usable_cpus:
         raise ResourceError(
             f"scaling.train_workers asks for {workers} ranks, but this machine has {usable_cpus} "

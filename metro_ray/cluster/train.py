@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metro_ray.cluster.connect import cluster
+from metro_ray.cluster.connect import cluster, replan
 from metro_ray.cluster.failures import find_metro_error, root_cause
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import ResourcePlan
 from metro_ray.cluster.run_folder import ray_records
+from metro_ray.cluster.stop import stop_file_on_sigterm
 from metro_ray.config.load import from_dict, to_dict
 from metro_ray.errors import ResourceError, TrainingError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from metro_ray.config.schema import TrainConfig
 
 _LOG = logging.getLogger(__name__)
-_MAX_RESTARTS = 3
+_STOP_FILE = "stop"
 _WORKER_ENVIRONMENT = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
 _SHOWN = (
     ("PA-MPJPE", "pa_mpjpe_mm"),
@@ -75,21 +76,30 @@ def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
     """Run the trainer; start it again from its last checkpoint when ranks were lost."""
     from ray.train import ControllerError, WorkerGroupError
 
-    with ray_records(Path(run.config.run.output_dir)) as storage:
-        for restarts in range(_MAX_RESTARTS + 1):
+    limit, elastic = run.config.run.max_failures, run.config.scaling.min_train_workers is not None
+    with (
+        ray_records(Path(run.config.run.output_dir)) as storage,
+        stop_file_on_sigterm(storage / _STOP_FILE),
+    ):
+        for failures in range(limit + 1):
+            if failures and elastic:
+                plan = replan(run.config)
+                _LOG.info("%s", plan.text)
             try:
                 return _returned(_make_trainer(run, plan, storage).fit())
             except WorkerGroupError as error:
-                if restarts == _MAX_RESTARTS or not _lost_ranks(error):
+                if failures == limit or not _lost_ranks(error):
                     raise _explained(error) from error
                 _LOG.warning(
-                    "rank(s) %s were lost; going on from the last checkpoint (%d of %d restarts)",
+                    "rank(s) %s were lost; going on from the last checkpoint (%d of %d failures)",
                     ", ".join(str(rank) for rank in sorted(error.worker_failures)),
-                    restarts + 1,
-                    _MAX_RESTARTS,
+                    failures + 1,
+                    limit,
                 )
             except ControllerError as error:
-                raise _explained(error) from error
+                if failures == limit or not elastic:
+                    raise _explained(error) from error
+                _LOG.warning("%s; trying with the machines that are left", _explained(error))
             except SystemExit as stop:  # Ray Train's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
     raise AssertionError("unreachable")
@@ -110,6 +120,7 @@ def _make_trainer(run: CheckedRun, plan: ResourcePlan, storage: Path) -> TorchTr
             "mesh": run.mesh,
             "mesh_reason": run.mesh_reason,
             "stale_checkpoint": run.stale_checkpoint,
+            "stop_file": str(storage / _STOP_FILE),
             "folder": str(Path.cwd()),
         },
         torch_config=TorchConfig(backend="nccl" if plan.use_gpu else "gloo"),
@@ -138,7 +149,12 @@ def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
         os.chdir(settings["folder"])  # relative names mean what they mean on the driver
     config, plan = from_dict(settings["config"]), ResourcePlan(**settings["plan"])
     run_dir = Path(config.run.output_dir)
-    worker = RayWorker(run_dir, stale=settings["stale_checkpoint"], use_gpu=plan.use_gpu)
+    worker = RayWorker(
+        run_dir,
+        stale=settings["stale_checkpoint"],
+        stop_file=Path(settings["stop_file"]),
+        use_gpu=plan.use_gpu,
+    )
     body = load_body(settings["mesh"], config.assets.root)
     data = RayDataSource(
         config,

@@ -27,6 +27,7 @@ from metro_ray.cluster.run_folder import last_checkpoint, last_checkpoint_stamp
 from metro_ray.errors import CheckpointError
 
 _POINTER = "checkpoint.json"
+_STOP_EVERY = 5
 
 
 class RayWorker:
@@ -37,12 +38,14 @@ class RayWorker:
 
     Args:
         run_dir: The run's folder.
-        stale: `last_checkpoint_stamp` of that folder before the run began.
+        stale: `last_checkpoint_stamp` of that folder before the run began, if the run does not
+            go on from there.
+        stop_file: The run ends after its step when this file is there.
         use_gpu: Whether this rank has a GPU.
     """
 
-    def __init__(self, run_dir: Path, *, stale: str | None, use_gpu: bool) -> None:
-        self._run_dir, self._stale = run_dir, stale
+    def __init__(self, run_dir: Path, *, stale: str | None, stop_file: Path, use_gpu: bool) -> None:
+        self._run_dir, self._stale, self._stop_file = run_dir, stale, stop_file
         context = ray.train.get_context()
         self._rank = context.get_world_rank()
         self._world_size = context.get_world_size()
@@ -110,6 +113,15 @@ class RayWorker:
                 "see; put run.output_dir on storage that all nodes share"
             )
         return chosen
+
+    def stop_requested(self, step: int) -> bool:
+        """Ask rank 0; several ranks only every few steps, because each answer is a message."""
+        if self._world_size == 1:
+            return self._stop_file.exists()
+        if step % _STOP_EVERY:
+            return False
+        found = float(self._rank == 0 and self._stop_file.exists())
+        return self.all_reduce_sums({"stop": found})["stop"] > 0
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         names = sorted(values)

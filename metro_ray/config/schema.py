@@ -144,6 +144,12 @@ class RunConfig(Strict):
     """Folder of the run: checkpoints, metrics, curves, gallery, result.json."""
     resume_checkpoint: str | None = None
     """Weights to start from: one of our checkpoint folders or a METRO state_dict.bin."""
+    resume: bool = False
+    """Go on with the run in output_dir from its last checkpoint; where there is none, start it."""
+    overwrite: bool = False
+    """Replace an earlier run in output_dir; without this (or resume) it is refused."""
+    max_failures: int = 3
+    """How often a run is started again from its last checkpoint after losing ranks."""
     allow_mismatch: bool = False
     """Load weights although some of their keys do not match (they are listed)."""
     log_every: int = 1000
@@ -157,6 +163,9 @@ class RunConfig(Strict):
 
     def __post_init__(self) -> None:
         at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
+        at_least(0, "run", self, "max_failures")
+        together = not (self.resume and self.overwrite)
+        require(together, "run.overwrite", "false with run.resume true", True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,13 +174,20 @@ class ScalingConfig(Strict):
 
     train_workers: int | None = None
     """Ranks; None takes one per GPU of the cluster, or one where it has none."""
+    min_train_workers: int | None = None
+    """Start (again, after a failure) with fewer ranks where there is no place for all, down to
+    this many; None is all or nothing."""
     cpus_per_worker: float | None = None
     """Logical CPUs of each rank; None leaves a share of the cluster's CPUs for data tasks."""
     start_timeout_s: float = 120.0
     """How long to wait for the ranks to start before giving up."""
 
     def __post_init__(self) -> None:
-        at_least(1, "scaling", self, "train_workers")
+        at_least(1, "scaling", self, "train_workers", "min_train_workers")
+        if self.train_workers is not None and self.min_train_workers is not None:
+            fits = self.min_train_workers <= self.train_workers
+            most = f"at most scaling.train_workers ({self.train_workers})"
+            require(fits, "scaling.min_train_workers", most, self.min_train_workers)
         positive("scaling", self, "cpus_per_worker", "start_timeout_s")
 
 

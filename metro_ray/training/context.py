@@ -51,6 +51,10 @@ class WorkerContext(Protocol):
         """Folder of the checkpoint to continue from, or None to start anew."""
         ...
 
+    def stop_requested(self, step: int) -> bool:
+        """Whether the run is to end after this step; the same answer on every rank. Collective."""
+        ...
+
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         """Add up each entry over all ranks; the keys are the same on every rank. Collective."""
         ...
@@ -80,6 +84,8 @@ class LocalWorker:
         self._checkpoint = checkpoint
         self.reports: list[tuple[dict[str, float], Path | None]] = []
         """What was reported, in order."""
+        self.stop = False
+        """Set it (from a signal handler, another thread) to end the run after its step."""
 
     @property
     def rank(self) -> int:
@@ -101,6 +107,10 @@ class LocalWorker:
 
     def latest_checkpoint(self) -> Path | None:
         return self._checkpoint
+
+    def stop_requested(self, step: int) -> bool:
+        del step
+        return self.stop
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:
         return dict(values)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from metro_ray.config.load import to_dict
-from metro_ray.errors import ConfigError, TrainingError
+from metro_ray.errors import ConfigError, RunStopped, TrainingError
 from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.metrics.accumulate import all_reduce_with
 from metro_ray.training.arithmetic import compiled
@@ -137,12 +137,16 @@ class Trainer:
 
         Raises:
             TrainingError: No batches, or too many steps in a row that are not finite.
+            RunStopped: The run was asked to end; its checkpoint is written.
         """
         if self._data.num_train_batches < 1:
             raise TrainingError(
                 "there is nothing to train on: an epoch has no batches. Give data.train_yaml a "
                 "data set with rows, and with data.drop_tail at least one whole global batch"
             )
+        if self.epoch >= self._config.optim.epochs:
+            METRO.info("All %d epochs are done; measuring again", self.epoch)
+            return self.validate(recorder)
         metrics: dict[str, float] = {}
         while self.epoch < self._config.optim.epochs:
             self._train_epoch(recorder)
@@ -181,6 +185,13 @@ class Trainer:
             is_last = self.batch_in_epoch == num_batches
             if is_last or self.step % self._config.run.log_every == 0:
                 self._log_progress(recorder)
+            if not is_last and self._worker.stop_requested(self.step):
+                self._save_and_report({})
+                raise RunStopped(
+                    f"stopped after step {self.step} (epoch {self.epoch}, batch "
+                    f"{self.batch_in_epoch} of {num_batches}) as asked; the same command with "
+                    "--run.resume true goes on from there"
+                )
             if every is not None and self.step % every == 0 and not is_last:
                 self._save_and_report({})
             started = time.perf_counter()

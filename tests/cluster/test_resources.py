@@ -157,3 +157,40 @@ def test_local_gpus_are_counted_unless_the_run_is_on_the_cpu():
     two = config(workers=2)
     with pytest.raises(ResourceError, match="2 ranks with a GPU each"):
         plan_resources([local_node(two, 2, 1)], two)
+
+
+def elastic(most, least):
+    return load_config(
+        "body",
+        overrides={
+            "run.device": "auto",
+            "scaling.train_workers": most,
+            "scaling.min_train_workers": least,
+        },
+    )
+
+
+@pytest.mark.parametrize(("nodes", "expected"), [(3, 16), (2, 16), (1, 8)])
+def test_fewer_ranks_are_taken_where_machines_are_missing(nodes, expected):
+    plan = plan_resources([NodeResources(96, 8)] * nodes, elastic(16, 4))
+    assert plan.train_workers == expected
+
+
+def test_less_than_the_least_is_refused():
+    with pytest.raises(
+        ResourceError, match="asks for 4 ranks with a GPU each, but the cluster has 2"
+    ):
+        plan_resources([NodeResources(96, 2)], elastic(16, 4))
+    with pytest.raises(
+        ResourceError, match="asks for 4 ranks with a GPU each, but the cluster has 2"
+    ):
+        plan_resources([NodeResources(96, 2)], elastic(None, 4))
+
+
+def test_a_small_machine_takes_the_ranks_that_it_can():
+    config = load_config(
+        "body",
+        overrides={"run.device": "cpu", "scaling.train_workers": 8, "scaling.min_train_workers": 1},
+    )
+    assert plan_resources([local_node(config, 2, 0)], config).train_workers <= 8
+    assert local_node(config, 2, 0).cpus == 8

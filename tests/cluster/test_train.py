@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from small_rows import write_rows
 
 from metro_ray.cluster.train import run_train
+from metro_ray.config.load import to_dict
 from metro_ray.errors import (
     AssetNotFoundError,
     CheckpointError,
@@ -14,6 +16,7 @@ from metro_ray.errors import (
     DataError,
     TrainingError,
 )
+from metro_ray.training.checkpoint_meta import CheckpointMeta
 
 from .conftest import NUM_VAL
 
@@ -52,6 +55,30 @@ def test_settings_and_files_of_the_model_are_checked_first(no_cluster, make_conf
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"run\.output_dir"):
         run_train(make_config(**{"run.output_dir": str(tmp_path / "file" / "run")}))
+
+
+def test_an_earlier_run_is_never_replaced_by_accident(no_cluster, make_config, tmp_path):
+    from metro_ray.cluster.preflight import check_run
+    from metro_ray.training.checkpoint import save_checkpoint
+
+    config = make_config(**{"run.output_dir": str(tmp_path)})
+    meta = CheckpointMeta(
+        config=to_dict(config), mesh="anny_body", epoch=1, step=13, batch_in_epoch=0, world_size=1
+    )
+    network = torch.nn.Linear(1, 1)
+    save_checkpoint(tmp_path / "checkpoints", network, torch.optim.Adam(network.parameters()), meta)
+    with pytest.raises(
+        ConfigError, match=r"holds an earlier run \(its last checkpoint is checkpoint-1-13\)"
+    ):
+        run_train(config)
+    changed = {"run.output_dir": str(tmp_path), "run.resume": True}
+    assert check_run(make_config(**changed)).stale_checkpoint is None
+    with pytest.raises(CheckpointError, match="hidden_feat_dim"):
+        run_train(make_config(**changed, **{"model.hidden_feat_dim": [8, 8]}))
+    replaced = check_run(make_config(**{"run.output_dir": str(tmp_path), "run.overwrite": True}))
+    assert replaced.stale_checkpoint.startswith("checkpoint-1-13")
+    with pytest.raises(ConfigError, match=r"run\.overwrite"):
+        make_config(**changed, **{"run.overwrite": True})
 
 
 @pytest.mark.ray

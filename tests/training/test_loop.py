@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metro_ray.config.load import load_config
-from metro_ray.errors import CheckpointError, TrainingError
+from metro_ray.errors import CheckpointError, RunStopped, TrainingError
 from metro_ray.training.checkpoint_meta import read_meta
 from metro_ray.training.context import LocalWorker
 from metro_ray.training.loop import fit
@@ -96,6 +96,34 @@ def test_a_continued_run_repeats_the_losses(body, tiny_data, make_config, stop_a
     assert list(continued) == [1, 2, 3, 4]
     for step, loss in whole.items():
         assert continued[step] == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(body, tiny_data, make_config):
+    steps = {"optim__epochs": 2}
+    fit(make_config("whole", **steps), LocalWorker("cpu"), tiny_data(), body=body)
+    whole = losses(_folder(make_config("whole", **steps)))
+    worker, config = LocalWorker("cpu"), make_config("stopped", **steps)
+
+    def ask(batch, epoch, index):
+        worker.stop = (epoch, index) == (1, 0)
+        return batch
+
+    with pytest.raises(RunStopped, match=r"stopped after step 3 \(epoch 1, batch 1 of 2\)"):
+        fit(config, worker, tiny_data(spoil=ask), body=body)
+    last = _folder(config) / "checkpoints" / "last"
+    assert (read_meta(last).step, read_meta(last).batch_in_epoch) == (3, 1)
+    done = fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(), body=body)
+    assert done.result["epochs"] == 2
+    assert losses(_folder(config)) == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_complete_run_that_goes_on_is_measured_again(body, tiny_data, make_config):
+    config = make_config(optim__epochs=1)
+    first = fit(config, LocalWorker("cpu"), tiny_data(), body=body)
+    last = _folder(config) / "checkpoints" / "last"
+    again = fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(), body=body)
+    assert again.metrics == pytest.approx(first.metrics)
+    assert again.result["epochs"] == 1
 
 
 def _folder(config):
