@@ -26,8 +26,10 @@ def recompute(module: nn.Module, *inputs: Any) -> Any:
 
 def run_chain(chain: nn.Module, x: Any, again: bool) -> Any:
     """The children of a Sequential one after the other, each by `recompute` if `again` says so."""
+    if not again:
+        return chain(x)
     for child in chain.children():
-        x = recompute(child, x) if again else child(x)
+        x = recompute(child, x)
     return x
 
 
@@ -40,15 +42,13 @@ def _contexts(
 @contextmanager
 def _without_statistics(module: nn.Module) -> Iterator[None]:
     """BatchNorm normalises with its batch but does not add it to its running statistics again."""
-    norms = [
-        child
-        for child in module.modules()
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.training
-    ]
+    kind = nn.modules.batchnorm._BatchNorm
+    norms = [child for child in module.modules() if isinstance(child, kind) and child.training]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
