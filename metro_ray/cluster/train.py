@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_ray.cluster.connect import cluster, replan
-from metro_ray.cluster.failures import find_metro_error, root_cause
+from metro_ray.cluster.failures import (
+    find_metro_error,
+    is_lost_peer,
+    patience_with_peers,
+    root_cause,
+)
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import ResourcePlan
 from metro_ray.cluster.run_folder import ray_records
@@ -166,7 +171,8 @@ def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
         pin_memory=plan.use_gpu,
     )
     try:
-        done = fit(config, worker, data, body=body, mesh_reason=settings["mesh_reason"])
+        with patience_with_peers():
+            done = fit(config, worker, data, body=body, mesh_reason=settings["mesh_reason"])
     finally:
         data.close()
     return done.result
@@ -179,14 +185,18 @@ def _returned(result: Result) -> dict[str, Any]:
 
 
 def _lost_ranks(error: WorkerGroupError) -> bool:
-    """Whether processes or nodes died, as opposed to an exception in our or the user's code."""
+    """Whether processes or nodes died, as opposed to an exception in our or the user's code.
+
+    Of a lost rank the others often know first: a collective fails.
+    """
     from ray.exceptions import RayActorError
     from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
     lost = (RayActorError, WorkerHealthCheckFailedError)
-    return any(isinstance(failure, lost) for failure in error.worker_failures.values()) and not any(
-        find_metro_error(failure) for failure in error.worker_failures.values()
-    )
+    failures = error.worker_failures.values()
+    if any(find_metro_error(failure) for failure in failures):
+        return False
+    return all(isinstance(failure, lost) or is_lost_peer(failure) for failure in failures)
 
 
 def _explained(error: Exception) -> Exception:
