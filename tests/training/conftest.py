@@ -88,14 +88,15 @@ class TinyData:
         self._spoil = spoil or (lambda batch, epoch, index: batch)
         self.asked = []
 
-    @property
-    def num_train_batches(self):
-        return self._num_rows // self._batch_size
+    source_names = ("tiny",)
 
-    def train_batches(self, epoch, start_batch=0):
-        self.asked.append((epoch, start_batch))
+    def num_train_batches(self, start_row=0):
+        return (self._num_rows - start_row) // self._batch_size
+
+    def train_batches(self, epoch, start_row=0):
+        self.asked.append((epoch, start_row))
         order = np.random.default_rng(epoch).permutation(self._num_rows)
-        for index in range(start_batch, self.num_train_batches):
+        for index in range(start_row // self._batch_size, self.num_train_batches()):
             rows = order[index * self._batch_size : (index + 1) * self._batch_size]
             yield self._spoil(collate([self._rows[row] for row in rows]), epoch, index)
 

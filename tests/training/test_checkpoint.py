@@ -49,7 +49,7 @@ def test_round_trip_restores_weights_optimizer_and_meta(parts, body, tmp_path):
     model.to(memory_format=torch.channels_last)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     folder, written = save_checkpoint(
-        tmp_path, model, optimizer, meta(batch_in_epoch=3, metrics={"val/mpve_mm": float("nan")})
+        tmp_path, model, optimizer, meta(row_in_epoch=3, metrics={"val/mpve_mm": float("nan")})
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -58,7 +58,7 @@ def test_round_trip_restores_weights_optimizer_and_meta(parts, body, tmp_path):
     read = load_checkpoint(folder, model, other)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert read == replace(written, metrics={"val/mpve_mm": None})
-    assert read.batch_in_epoch == 3
+    assert read.row_in_epoch == 3
     assert set(read.versions) == {"metro_ray", "torch", "python"}
     theirs, ours = optimizer.state_dict()["state"], other.state_dict()["state"]
     assert torch.equal(theirs[0]["exp_avg"], ours[0]["exp_avg"])

@@ -57,7 +57,7 @@ def files(body, tmp_path):
 def test_run_from_files(body, make_config, files):
     config = make_config(eval__gallery_images=2, **files)
     data = LocalDataSource(config, body.spec)
-    assert data.num_train_batches == 3
+    assert data.num_train_batches() == 3
     result = fit(config, LocalWorker("cpu"), data, body=body).result
     assert result["reasons"] == {}
     assert result["bad_rows"]["count"] == 1

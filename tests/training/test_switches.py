@@ -153,7 +153,7 @@ def test_recomputed_activations_change_nothing_but_memory(arch):
         features.square().mean().backward()
         gradients = {name: p.grad for name, p in backbone.named_parameters()}
         outcomes[again] = (features.detach(), gradients, dict(backbone.named_buffers()))
-    assert kept[True] < 0.5 * kept[False]
+    assert kept[True] < 0.7 * kept[False]
     assert_close(outcomes[True], outcomes[False], rtol=1e-5, atol=1e-6)
 
 
