@@ -22,7 +22,6 @@ from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.collate_fn import NumpyBatchCollateFn
 
 from metro_ray.data.bad_rows import BadRow
-from metro_ray.data.plan import row_number
 from metro_ray.data.sample import Batch, batch_from_arrays, blank_sample, stack_samples
 from metro_ray.data.transform import SampleTransform, load_row
 
@@ -166,8 +165,8 @@ class CollateBatch(NumpyBatchCollateFn):
     def __call__(self, batch: Mapping[str, np.ndarray]) -> LoadedBatch:
         entries, keys, reasons = batch[ENTRY], batch[KEY], batch[PROBLEM]
         problems = tuple(
-            BadRow(row_number(int(entry)), str(key), str(reason))
-            for entry, key, reason in zip(entries, keys, reasons, strict=True)
+            BadRow(int(row_id), str(key), str(reason))
+            for row_id, key, reason in zip(batch["row_id"], keys, reasons, strict=True)
             if reason
         )
         tensors = batch_from_arrays(batch, [str(key) for key in keys])

@@ -17,13 +17,14 @@ import torch
 from metro_ray.cluster.blocks import RowReader, StoredReader, store_reader
 from metro_ray.cluster.stream import BatchStream, StreamSettings, configure_ray_data
 from metro_ray.data.bad_rows import BadRow, BadRows
-from metro_ray.data.plan import EpochPlan
-from metro_ray.training.data_source import make_transform, open_split
+from metro_ray.training.data_source import eval_plan, make_transform, open_split, train_plan
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
     from metro_ray.cluster.resources import ResourcePlan
     from metro_ray.config.schema import TrainConfig
+    from metro_ray.data.plan import EpochPlan
+    from metro_ray.data.rows import RowDataset
     from metro_ray.data.sample import Batch
 
 Gather = Callable[[Any], list[Any]]
@@ -33,7 +34,7 @@ Gather = Callable[[Any], list[Any]]
 class _Split(NamedTuple):
     """A data set that is read: "train" or "val"."""
 
-    num_rows: int
+    dataset: RowDataset
     reader: StoredReader
 
 
@@ -42,7 +43,7 @@ class _Pass(NamedTuple):
 
     split: str
     epoch: int
-    start_batch: int
+    start_row: int
 
 
 class RayDataSource:
@@ -82,7 +83,7 @@ class RayDataSource:
             if dataset is not None:
                 transform = make_transform(config, spec, train=name == "train")
                 reader = store_reader(RowReader(dataset, transform))
-                self._splits[name] = _Split(len(dataset), reader)
+                self._splits[name] = _Split(dataset, reader)
                 configure_ray_data(plan, reader.row_bytes, config.data.block_rows)
         limit = config.data.max_bad_rows
         self._bad = {name: BadRows(limit, name=f"{name} set") for name in ("train", "val")}
@@ -92,12 +93,18 @@ class RayDataSource:
         self._closed = False
 
     @property
-    def num_train_batches(self) -> int:
-        return self._plan(_Pass("train", 0, 0)).num_batches if "train" in self._splits else 0
+    def source_names(self) -> tuple[str, ...]:
+        train = self._splits.get("train")
+        return () if train is None else train.dataset.source_names
 
-    def train_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def num_train_batches(self, start_row: int = 0) -> int:
+        if "train" not in self._splits:
+            return 0
+        return self._plan(_Pass("train", 0, start_row)).num_batches
+
+    def train_batches(self, epoch: int, start_row: int = 0) -> Iterator[Batch]:
         self._last_epoch = epoch
-        return self._batches(_Pass("train", epoch, start_batch))
+        return self._batches(_Pass("train", epoch, start_row))
 
     def eval_batches(self) -> Iterator[Batch]:
         return self._batches(_Pass("val", 0, 0))
@@ -150,7 +157,7 @@ class RayDataSource:
         plan = self._plan(wanted)
         return BatchStream(
             self._splits[wanted.split].reader,
-            plan.rank_rows(self._rank, wanted.start_batch),
+            plan.rank_rows(self._rank),
             epoch=wanted.epoch,
             batch_size=plan.batch_size,
             settings=self._settings,
@@ -174,14 +181,7 @@ class RayDataSource:
         return None
 
     def _plan(self, wanted: _Pass) -> EpochPlan:
-        training, optim = wanted.split == "train", self._config.optim
-        sizes = optim if training else self._config.eval
-        return EpochPlan(
-            num_rows=self._splits[wanted.split].num_rows,
-            batch_size=sizes.per_gpu_batch_size,
-            world_size=self._world_size,
-            seed=optim.seed,
-            epoch=wanted.epoch,
-            shuffle=training,
-            drop_tail=training and self._config.data.drop_tail,
-        )
+        dataset, ranks = self._splits[wanted.split].dataset, self._world_size
+        if wanted.split == "val":
+            return eval_plan(self._config, dataset, ranks)
+        return train_plan(self._config, dataset, ranks, wanted.epoch, wanted.start_row)

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from metro_ray.data.dataset_yaml import file_name, file_names, find_file, load_yaml
+from metro_ray.data.mixture import MIXTURE, open_mixture
 from metro_ray.data.parquet import MANIFEST, ParquetDataset, is_parquet
 from metro_ray.data.row_text import (
     decode_image_column,
@@ -69,6 +70,8 @@ class TsvDataset:
         self._files = list(files)
         self._sources = sources
         self._rows = rows
+
+    shares = ()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -143,8 +146,8 @@ def open_dataset(
     """Open a data set; every file and index is checked before the first row is read.
 
     Args:
-        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored) or a
-            Parquet data set (`NAME.parquet`); a path or a URL.
+        yaml_path: METRO's YAML (keys img, label, hw, linelist, composite; others are ignored), the
+            YAML of a mixture, or a Parquet data set (`NAME.parquet`); a path or a URL.
         spec: what the rows should describe; body rows for a hand spec are refused here and not row
             by row.
         root: folder in which a relative `yaml_path` is looked up when it does not exist as given.
@@ -156,6 +159,8 @@ def open_dataset(
     if is_parquet(path):
         return _checked(ParquetDataset(path), spec)
     config = load_yaml(path)
+    if MIXTURE in config:
+        return open_mixture(path, config, lambda source: open_dataset(source, spec))
     dataset = (
         _open_composite(path, config) if config.get("composite") else _open_plain(path, config)
     )

@@ -68,8 +68,8 @@ def find_file(name: str, yaml_path: Path, key: str) -> Path:
             return path
         raise DataError(f"{yaml_path}: file {name!r} of key {key!r} does not exist at {path}")
     here, beside = Path(name).absolute(), (yaml_path.parent / name).absolute()
-    if here.is_file():
-        if beside.is_file() and not here.samefile(beside):
+    if here.exists():
+        if beside.exists() and not here.samefile(beside):
             _LOG.warning(
                 "%s: %r names %s (current folder wins), although %s exists too",
                 yaml_path,
@@ -78,7 +78,7 @@ def find_file(name: str, yaml_path: Path, key: str) -> Path:
                 beside,
             )
         return here
-    if beside.is_file():
+    if beside.exists():
         return beside
     raise DataError(
         f"{yaml_path}: file {name!r} of key {key!r} exists neither at {here} nor at {beside}"

@@ -37,7 +37,6 @@ class LocalLoader:
         *,
         bad_rows: BadRows,
         rank: int = 0,
-        start_batch: int = 0,
         num_threads: int = 2,
         prefetch_batches: int = 2,
     ) -> None:
@@ -49,7 +48,6 @@ class LocalLoader:
             plan: which rows, in which order.
             bad_rows: collects rows that cannot be read.
             rank: whose share of the plan.
-            start_batch: first batch, to resume inside an epoch.
             num_threads: threads that decode; 0 decodes in the caller's thread.
             prefetch_batches: batches that are decoded ahead of the one being used.
         """
@@ -58,15 +56,14 @@ class LocalLoader:
         self._plan = plan
         self._bad_rows = bad_rows
         self._rank = rank
-        self._start_batch = start_batch
         self._num_threads = num_threads
         self._prefetch_batches = prefetch_batches
 
     def __len__(self) -> int:
-        return self._plan.num_batches - self._start_batch
+        return self._plan.num_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._plan.rank_batches(self._rank, self._start_batch)
+        batches = self._plan.rank_batches(self._rank)
         if self._num_threads == 0:
             for rows in batches:
                 yield self._collate([self._load(row) for row in rows.tolist()])

@@ -50,6 +50,8 @@ class ParquetDataset:
         DataError: the data set is missing, unfinished or of another version.
     """
 
+    shares = ()
+
     def __init__(self, path: str | Path) -> None:
         self._path = as_path(path)
         self._lock = threading.Lock()

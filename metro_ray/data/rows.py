@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from metro_ray.data.plan import Share
 
 
 class Row(NamedTuple):
@@ -39,6 +42,11 @@ class RowDataset(Protocol):
     @property
     def source_names(self) -> tuple[str, ...]:
         """Names of the sources that rows come from; one for a plain data set."""
+        ...
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """What each source gives to an epoch of training; empty: every row once."""
         ...
 
     @property

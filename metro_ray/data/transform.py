@@ -31,7 +31,7 @@ from metro_ray.data.augment import (
 )
 from metro_ray.data.bad_rows import BadRow
 from metro_ray.data.labels import Label, parse_label
-from metro_ray.data.plan import is_filler, row_number
+from metro_ray.data.plan import decode_entry
 from metro_ray.data.sample import Sample, blank_sample, without_labels
 from metro_ray.errors import DataError
 from metro_ray.geometry.boxes import (
@@ -79,7 +79,7 @@ class SampleTransform:
     """Turns rows into samples; holds plain values only, so it pickles and is safe to share between
     threads.
 
-    The augmentation of a row depends on (seed, epoch, row) and on nothing else: not on ranks,
+    The augmentation of a row depends on (seed, epoch, row, turn) and on nothing else: not on ranks,
     workers, batch size or on which rows came before.
     """
 
@@ -118,15 +118,15 @@ class SampleTransform:
         self._augment = augment or AugmentSettings.for_spec(spec)
         self._fixed = AugmentParams.identity(spec, rotation_deg, scale_factor)
 
-    def draw(self, row_id: int, epoch: int) -> AugmentParams:
-        """The augmentation of a row in an epoch."""
+    def draw(self, row_id: int, epoch: int, turn: int = 0) -> AugmentParams:
+        """The augmentation of a row in an epoch; `turn` tells its turns within the epoch apart."""
         if not self.train:
             return self._fixed
-        rng = np.random.default_rng([self._seed, epoch, row_id])
+        rng = np.random.default_rng([self._seed, epoch, row_id, turn])
         return AugmentParams.sample(rng, self.spec, self._augment)
 
-    def __call__(self, row: Row, row_id: int, epoch: int = 0) -> Sample:
-        """Make the sample of a row.
+    def __call__(self, row: Row, row_id: int, epoch: int = 0, turn: int = 0) -> Sample:
+        """Make the sample of a row; see `draw` for `epoch` and `turn`.
 
         Raises:
             DataError: the picture, the label or the box is broken; names the row's key.
@@ -134,7 +134,7 @@ class SampleTransform:
         try:
             label = parse_label(row.label, self.spec)
             image = decode_image(row.image_bytes)
-            return self.apply(image, label, self.draw(row_id, epoch), row_id, row.source)
+            return self.apply(image, label, self.draw(row_id, epoch, turn), row_id, row.source)
         except DataError as error:
             raise DataError(f"{row.where or row_id} ({row.key}): {error}") from error
 
@@ -213,17 +213,17 @@ def load_row(dataset: RowDataset, transform: SampleTransform, entry: int, epoch:
 
     A broken row becomes a blank sample, a filler loses its labels.
     """
-    row_id = row_number(entry)
+    row_id, turn, is_filler = decode_entry(entry, len(dataset))
     key = ""
     try:
         row = dataset.row(row_id)
         key = row.key
-        sample = transform(row, row_id, epoch)
+        sample = transform(row, row_id, epoch, turn)
     except DataError as error:
         blank = blank_sample(transform.spec, row_id, dataset.source(row_id), transform.image_size)
         key = key or dataset.key_or_number(row_id)
         return LoadedRow(blank, key, BadRow(row_id, key, str(error)))
-    return LoadedRow(without_labels(sample) if is_filler(entry) else sample, key, None)
+    return LoadedRow(without_labels(sample) if is_filler else sample, key, None)
 
 
 def _to_rgb_planes(crop: np.ndarray, flip: bool) -> UInt8[np.ndarray, "3 S S"]:

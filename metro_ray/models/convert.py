@@ -173,7 +173,7 @@ def _meta(architecture: Architecture, source: Path) -> dict[str, Any]:
         "mesh": spec.name,
         "epoch": 0,
         "step": 0,
-        "batch_in_epoch": 0,
+        "row_in_epoch": 0,
         "world_size": 1,
         "best": [],
         "metrics": {},
@@ -182,5 +182,5 @@ def _meta(architecture: Architecture, source: Path) -> dict[str, Any]:
             "torch": torch.__version__,
             "converted_from": source.name,
         },
-        "format": 1,
+        "format": 3,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from metro_ray.errors import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.pt", "meta.json"
 TRAINED = "trained.safetensors"
 """Only where `model.safetensors` is a moving average: the weights that training goes on with."""
@@ -59,8 +59,8 @@ class CheckpointMeta:
     """Epoch to go on with, from 0; equals the number of complete epochs."""
     step: int
     """Optimizer steps so far."""
-    batch_in_epoch: int = 0
-    """Batches of `epoch` already trained on; 0 at the start of an epoch."""
+    row_in_epoch: int = 0
+    """Rows of `epoch`'s order that all ranks together have trained on; 0 at its start."""
     world_size: int = 1
     """Ranks of the run that wrote it."""
     averaged: int = 0
@@ -97,6 +97,9 @@ def read_meta(folder: Path) -> CheckpointMeta:
                 f"{folder} has checkpoint format {values['format']}, this version reads up to "
                 f"{FORMAT}; install a newer metro_ray"
             )
+        if "batch_in_epoch" in values:  # format 2
+            rows = values["world_size"] * values["config"]["optim"]["per_gpu_batch_size"]
+            values["row_in_epoch"] = values.pop("batch_in_epoch") * rows
         best = tuple(BestEntry(**entry) for entry in values.pop("best"))
         skipped = tuple(values.pop("skipped_steps", (0, 0)))
         return CheckpointMeta(**values, best=best, skipped_steps=skipped)

@@ -28,12 +28,19 @@ class DataSource(Protocol):
     """What one rank trains and validates on."""
 
     @property
-    def num_train_batches(self) -> int:
-        """Training batches of one epoch, the same on every rank; 0 without a training set."""
+    def source_names(self) -> tuple[str, ...]:
+        """Names that `Batch.source` counts in training; empty without a training set."""
         ...
 
-    def train_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        """Augmented batches of an epoch in its order, from batch `start_batch` on."""
+    def num_train_batches(self, start_row: int = 0) -> int:
+        """Batches of an epoch behind its first `start_row` rows; 0 without a training set."""
+        ...
+
+    def train_batches(self, epoch: int, start_row: int = 0) -> Iterator[Batch]:
+        """Augmented batches of an epoch in its order, behind the first `start_row` rows of it.
+
+        Rows are those of all ranks together, so that another number of ranks can go on.
+        """
         ...
 
     def eval_batches(self) -> Iterator[Batch]:
@@ -66,24 +73,24 @@ class LocalDataSource:
         }
 
     @property
-    def num_train_batches(self) -> int:
-        return 0 if self._train is None else self._plan(self._train, epoch=0).num_batches
+    def source_names(self) -> tuple[str, ...]:
+        return () if self._train is None else self._train.source_names
 
-    def train_batches(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def num_train_batches(self, start_row: int = 0) -> int:
+        if self._train is None:
+            return 0
+        return train_plan(self._config, self._train, self._world_size, 0, start_row).num_batches
+
+    def train_batches(self, epoch: int, start_row: int = 0) -> Iterator[Batch]:
         if self._train is None:
             return iter(())
-        return self._batches(self._train, "train", self._plan(self._train, epoch), start_batch)
+        plan = train_plan(self._config, self._train, self._world_size, epoch, start_row)
+        return self._batches(self._train, "train", plan)
 
     def eval_batches(self) -> Iterator[Batch]:
         if self._val is None:
             return iter(())
-        plan = EpochPlan(
-            num_rows=len(self._val),
-            batch_size=self._config.eval.per_gpu_batch_size,
-            world_size=self._world_size,
-            shuffle=False,
-        )
-        return self._batches(self._val, "val", plan, 0)
+        return self._batches(self._val, "val", eval_plan(self._config, self._val, self._world_size))
 
     def bad_rows(self) -> dict[str, Any]:
         rows = [row for bad in self._bad.values() for row in bad.rows()]
@@ -92,26 +99,13 @@ class LocalDataSource:
             "rows": [{"key": row.key, "reason": row.reason} for row in rows],
         }
 
-    def _plan(self, dataset: RowDataset, epoch: int) -> EpochPlan:
-        return EpochPlan(
-            num_rows=len(dataset),
-            batch_size=self._config.optim.per_gpu_batch_size,
-            world_size=self._world_size,
-            seed=self._config.optim.seed,
-            epoch=epoch,
-            drop_tail=self._config.data.drop_tail,
-        )
-
-    def _batches(
-        self, dataset: RowDataset, split: str, plan: EpochPlan, start_batch: int
-    ) -> Iterator[Batch]:
+    def _batches(self, dataset: RowDataset, split: str, plan: EpochPlan) -> Iterator[Batch]:
         loader = LocalLoader(
             dataset,
             make_transform(self._config, self._spec, train=split == "train"),
             plan,
             bad_rows=self._bad[split],
             rank=self._rank,
-            start_batch=start_batch,
             num_threads=self._config.data.loader_workers,
             prefetch_batches=self._config.data.prefetch_batches,
         )
@@ -126,6 +120,32 @@ def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> RowDataset | 
     """
     yaml_path = config.data.train_yaml if split == "train" else config.data.val_yaml
     return None if yaml_path is None else open_dataset(yaml_path, spec, root=config.data.root)
+
+
+def train_plan(
+    config: TrainConfig, dataset: RowDataset, world_size: int, epoch: int, start_row: int
+) -> EpochPlan:
+    """The rows of an epoch of training behind its first `start_row`, a mixture by its weights."""
+    return EpochPlan(
+        num_rows=len(dataset),
+        batch_size=config.optim.per_gpu_batch_size,
+        world_size=world_size,
+        seed=config.optim.seed,
+        epoch=epoch,
+        drop_tail=config.data.drop_tail,
+        shares=dataset.shares,
+        start_row=start_row,
+    )
+
+
+def eval_plan(config: TrainConfig, dataset: RowDataset, world_size: int) -> EpochPlan:
+    """Every row once in the order of the data set, whatever the weights of a mixture."""
+    return EpochPlan(
+        num_rows=len(dataset),
+        batch_size=config.eval.per_gpu_batch_size,
+        world_size=world_size,
+        shuffle=False,
+    )
 
 
 def make_transform(config: TrainConfig, spec: MeshSpec, *, train: bool) -> SampleTransform:

@@ -60,8 +60,7 @@ class Trainer:
     Attributes:
         epoch: Epoch being trained, from 0; equals the number of complete epochs.
         step: Optimizer steps so far.
-        batch_in_epoch: Batches of this epoch trained on so far; a step takes
-            `optim.accumulate_steps` of them.
+        row_in_epoch: Rows of this epoch's order that all ranks together have trained on.
         total: Timing of all steps made here, those of an interrupted earlier part left out.
     """
 
@@ -101,7 +100,7 @@ class Trainer:
             clip_grad_norm=optim.clip_grad_norm,
             scaler=self._scaler,
         )
-        self.epoch, self.step, self.batch_in_epoch = 0, 0, 0
+        self.epoch, self.step, self.row_in_epoch = 0, 0, 0
         self.total = Interval()
         self._interval = Interval()
         self._best: tuple[BestEntry, ...] = ()
@@ -124,10 +123,10 @@ class Trainer:
         if self._scaler.is_enabled() and meta.loss_scale:
             self._scaler.load_state_dict(meta.loss_scale)
         self._guard.skipped, self._guard.in_a_row = meta.skipped_steps
-        self.epoch, self.step, self.batch_in_epoch = meta.epoch, meta.step, meta.batch_in_epoch
+        self.epoch, self.step, self.row_in_epoch = meta.epoch, meta.step, meta.row_in_epoch
         self._best = meta.best
-        where = (folder, meta.epoch, meta.batch_in_epoch, meta.step)
-        METRO.info("Continuing from %s: epoch %d, batch %d, step %d", *where)
+        where = (folder, meta.epoch, meta.row_in_epoch, meta.step)
+        METRO.info("Continuing from %s: epoch %d, row %d, step %d", *where)
 
     def train(self, recorder: Recorder) -> dict[str, float]:
         """Train the epochs that are left, with a validation and a checkpoint after each.
@@ -139,7 +138,7 @@ class Trainer:
             TrainingError: No batches, or too many steps in a row that are not finite.
             RunStopped: The run was asked to end; its checkpoint is written.
         """
-        if self._data.num_train_batches < 1:
+        if self._data.num_train_batches() < 1:
             raise TrainingError(
                 "there is nothing to train on: an epoch has no batches. Give data.train_yaml a "
                 "data set with rows, and with data.drop_tail at least one whole global batch"
@@ -150,7 +149,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         while self.epoch < self._config.optim.epochs:
             self._train_epoch(recorder)
-            self.epoch, self.batch_in_epoch = self.epoch + 1, 0
+            self.epoch, self.row_in_epoch = self.epoch + 1, 0
             metrics = self.validate(recorder)
             self._save_and_report(metrics)
         return metrics
@@ -177,33 +176,35 @@ class Trainer:
 
     def _train_epoch(self, recorder: Recorder) -> None:
         every = self._config.run.checkpoint_every
-        num_batches = self._data.num_train_batches
-        batches = iter(self._data.train_batches(self.epoch, self.batch_in_epoch))
+        num_batches, done = self._data.num_train_batches(self.row_in_epoch), 0
+        batches = iter(self._data.train_batches(self.epoch, self.row_in_epoch))
         started = time.perf_counter()
         while window := list(islice(batches, self._config.optim.accumulate_steps)):
             self._one_step(window, started)
-            is_last = self.batch_in_epoch == num_batches
+            done += len(window)
+            is_last = done == num_batches
             if is_last or self.step % self._config.run.log_every == 0:
                 self._log_progress(recorder)
             if not is_last and self._worker.stop_requested(self.step):
                 self._save_and_report({})
                 raise RunStopped(
-                    f"stopped after step {self.step} (epoch {self.epoch}, batch "
-                    f"{self.batch_in_epoch} of {num_batches}) as asked; the same command with "
-                    "--run.resume true goes on from there"
+                    f"stopped after step {self.step} (epoch {self.epoch}, row "
+                    f"{self.row_in_epoch} of it) as asked; the same command with --run.resume true "
+                    "goes on from there"
                 )
             if every is not None and self.step % every == 0 and not is_last:
                 self._save_and_report({})
             started = time.perf_counter()
-        if self.batch_in_epoch != num_batches:
+        if done != num_batches:
             raise TrainingError(
-                f"epoch {self.epoch} ended after {self.batch_in_epoch} of {num_batches} batches "
-                f"on rank {self._worker.rank}: the data source lost some"
+                f"epoch {self.epoch} ended after {done} of the {num_batches} batches that were "
+                f"left of it on rank {self._worker.rank}: the data source lost some"
             )
 
     def _one_step(self, window: list[Batch], started: float) -> None:
         arrived = time.perf_counter()
         self.step += 1
+        self.row_in_epoch += len(window) * self._global_batch_size
         num_images = sum(int(batch.valid.sum()) for batch in window)
         seed_step(self._config.optim.seed, self.step, self._worker.rank)
         lr = self._lr()
@@ -211,7 +212,6 @@ class Trainer:
         self._guard.check(losses, window, step=self.step, lr=lr)
         if self._average is not None and losses.applied:
             self._average.update(self.model)
-        self.batch_in_epoch += len(window)
         timing = StepTiming(time.perf_counter() - started, arrived - started, num_images)
         self._interval.add(losses, timing)
         self.total.add(losses, timing)
@@ -219,7 +219,7 @@ class Trainer:
     def _lr(self) -> float:
         optim = self._config.optim
         return learning_rate(
-            self.step,
+            self._steps_on_schedule,
             base_lr=optim.lr,
             epochs=optim.epochs,
             steps_per_epoch=self._steps_per_epoch,
@@ -230,15 +230,26 @@ class Trainer:
     @property
     def _steps_per_epoch(self) -> int:
         """The last step of an epoch takes the batches that are left."""
-        return math.ceil(self._data.num_train_batches / self._config.optim.accumulate_steps)
+        return math.ceil(self._data.num_train_batches() / self._config.optim.accumulate_steps)
+
+    @property
+    def _steps_on_schedule(self) -> int:
+        """`step`, or what it would be had there always been as many ranks as now."""
+        rows_per_step = self._global_batch_size * self._config.optim.accumulate_steps
+        in_epoch = math.ceil(self.row_in_epoch / rows_per_step)
+        return self.epoch * self._steps_per_epoch + min(in_epoch, self._steps_per_epoch)
+
+    @property
+    def _global_batch_size(self) -> int:
+        return self._config.optim.per_gpu_batch_size * self._worker.world_size
 
     def _log_progress(self, recorder: Recorder) -> None:
         values = {**self._interval.values(self._worker.world_size), "train/lr": self._lr()}
         self._interval = Interval()
-        left = self._config.optim.epochs * self._steps_per_epoch - self.step
+        left = self._config.optim.epochs * self._steps_per_epoch - self._steps_on_schedule
         line = progress_line(
             values,
-            epoch=metro_epoch(self.step, self._steps_per_epoch),
+            epoch=metro_epoch(self._steps_on_schedule, self._steps_per_epoch),
             step=self.step,
             seconds_left=left * self.total.seconds / self.total.num_steps,
             memory_mib=max_memory_mib(self._worker.device),
@@ -261,7 +272,7 @@ class Trainer:
             mesh=self.body.spec.name,
             epoch=self.epoch,
             step=self.step,
-            batch_in_epoch=self.batch_in_epoch,
+            row_in_epoch=self.row_in_epoch,
             world_size=self._worker.world_size,
             averaged=0 if self._average is None else self._average.updates,
             loss_scale=self._scaler.state_dict(),

@@ -96,7 +96,7 @@ def test_every_row_once_per_epoch_in_the_plans_order(ray_cluster, make_config, w
             )
             assert counted_rows(results) == good
             for rank, batches in enumerate(results):
-                assert len(batches) == plan.num_batches == ranks.sources[rank].num_train_batches
+                assert len(batches) == plan.num_batches == ranks.sources[rank].num_train_batches()
                 for batch, planned in zip(batches, plan.rank_batches(rank), strict=True):
                     rows = np.where(planned < 0, ~planned, planned)
                     assert batch.row_id.tolist() == rows.tolist()
@@ -135,7 +135,7 @@ def test_an_epoch_resumes_at_a_batch(ray_cluster, make_config):
     ranks = Ranks(make_config(), ray_cluster, 1)
     try:
         [whole] = ranks.run(lambda source: source.train_batches(0))
-        [rest] = ranks.run(lambda source: source.train_batches(0, 9))
+        [rest] = ranks.run(lambda source: source.train_batches(0, 36))
     finally:
         ranks.close()
     assert [b.row_id.tolist() for b in rest] == [b.row_id.tolist() for b in whole[9:]]

@@ -63,7 +63,7 @@ def test_an_earlier_run_is_never_replaced_by_accident(no_cluster, make_config, t
 
     config = make_config(**{"run.output_dir": str(tmp_path)})
     meta = CheckpointMeta(
-        config=to_dict(config), mesh="anny_body", epoch=1, step=13, batch_in_epoch=0, world_size=1
+        config=to_dict(config), mesh="anny_body", epoch=1, step=13, row_in_epoch=0, world_size=1
     )
     network = torch.nn.Linear(1, 1)
     save_checkpoint(tmp_path / "checkpoints", network, torch.optim.Adam(network.parameters()), meta)
@@ -179,5 +179,5 @@ def test_a_killed_rank_is_started_again_from_the_last_checkpoint(
     summary = run_train(make_config(**{"optim.epochs": 2, "run.output_dir": str(run)}))
     assert (run / "died").exists()
     log = (run / "log.txt").read_text()
-    assert "epoch 1, batch 0" in log.split("Continuing from")[1].splitlines()[0]
+    assert "epoch 1, row 0" in log.split("Continuing from")[1].splitlines()[0]
     assert summary.result["epochs"] == 2

@@ -26,9 +26,7 @@ def dataset(tmp_path, body):
     return open_dataset(write_dataset(tmp_path, body, NUM_ROWS, images=broken), body)
 
 
-def make_loader(
-    dataset, body, threads=2, limit=10, bad_rows=None, rank=0, start_batch=0, **changes
-):
+def make_loader(dataset, body, threads=2, limit=10, bad_rows=None, rank=0, **changes):
     plan = EpochPlan(**{"num_rows": len(dataset), "batch_size": 2, "world_size": 2} | changes)
     return LocalLoader(
         dataset,
@@ -36,7 +34,6 @@ def make_loader(
         plan,
         bad_rows=BadRows(limit) if bad_rows is None else bad_rows,
         rank=rank,
-        start_batch=start_batch,
         num_threads=threads,
     )
 
@@ -65,7 +62,7 @@ def test_rows_come_in_the_order_of_the_plan(dataset, body):
 
 def test_resuming_inside_an_epoch(dataset, body):
     whole = list(make_loader(dataset, body, epoch=4))
-    rest = list(make_loader(dataset, body, epoch=4, start_batch=2))
+    rest = list(make_loader(dataset, body, epoch=4, start_row=8))
     assert len(rest) == 1
     assert same(rest[0], whole[2])
 
@@ -111,7 +108,7 @@ def test_fillers_are_read_but_do_not_count(dataset, body):
 
 
 def test_errors_that_are_not_about_data_are_not_swallowed(dataset, body):
-    def broken(row, row_id, epoch):
+    def broken(row, row_id, epoch, turn):
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):

@@ -97,7 +97,7 @@ def test_rows_without_meshes_train_on_joints_and_say_what_is_missing(body, make_
 def test_batches_continue_inside_an_epoch(body, make_config, files):
     config = make_config(**files)
     whole = list(LocalDataSource(config, body.spec).train_batches(1))
-    rest = list(LocalDataSource(config, body.spec).train_batches(1, start_batch=1))
+    rest = list(LocalDataSource(config, body.spec).train_batches(1, start_row=2))
     assert len(rest) == len(whole) - 1 == 2
     for one, other in zip(whole[1:], rest, strict=True):
         assert torch.equal(one.image, other.image)
