@@ -105,7 +105,7 @@ class OptimConfig(Strict):
     predicted with: each step keeps this share of it (0.999). None trains without."""
     max_nonfinite_steps: int = 20
     """Steps in a row that may be left out because loss or gradient are not finite; one more stops
-    the run. (A new fp16 loss scale may need 16 to get from 65536 to 1.)"""
+    the run. (A new fp16 loss scale may need 8 to get from 256 to 1.)"""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; bf16 and fp16 are autocast, fp16 with a loss scale."""
     tf32: bool = False

@@ -27,11 +27,9 @@ _COURSE = {
     "model.batch_norm": "local",
     "optim.backbone_lr_factor": 1.0,
     "optim.upsampler_lr_factor": 1.0,
-    "optim.accumulate_steps": 1,
-    "optim.per_gpu_batch_size": None,
     "optim.ema_decay": None,
 }
-"""What Adam's state and the position in the epoch depend on, and what it was before it existed."""
+"""What the saved state depends on, and its value in checkpoints from before it existed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -87,9 +87,9 @@ class NonFiniteGuard:
             f"{ours.grad_norm:.4g}; lr {lr:.3g}); {_listed(rows)}"
         )
         if self.in_a_row <= self._limit:
-            METRO.warning(
-                "%s. It changes nothing; %d in a row, %d in all", found, self.in_a_row, self.skipped
-            )
+            if self._worker.rank == 0:  # the others would say the same
+                counts = (self.in_a_row, self.skipped)
+                METRO.warning("%s. It changes nothing; %d in a row, %d in all", found, *counts)
             return
         raise TrainingError(
             f"{found}. That makes {self.in_a_row} in a row, and optim.max_nonfinite_steps allows "

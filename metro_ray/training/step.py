@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from metro_ray.data.sample import Batch
 
 
+_LOSS_SCALE = 256.0
+
+
 class StepLosses(NamedTuple):
     """What a step's losses were, as plain numbers; see `losses.MeshLosses` for their units."""
 
@@ -139,9 +142,12 @@ class TrainStep:
 
 
 def make_scaler(device: torch.device | str, precision: Precision) -> GradScaler:
-    """The loss scale that keeps fp16 gradients from vanishing; does nothing for fp32 and bf16."""
+    """The loss scale that keeps fp16 gradients from vanishing; does nothing for fp32 and bf16.
+
+    PyTorch starts at 65536, for losses near 1; METRO's weights make them some hundred times that.
+    """
     kind = torch.device(device).type
-    return GradScaler(kind, enabled=precision == "fp16")
+    return GradScaler(kind, init_scale=_LOSS_SCALE, enabled=precision == "fp16")
 
 
 def freeze_parts(model: nn.Module, lr_factors: Mapping[str, float]) -> None:
