@@ -22,7 +22,7 @@ from metro_ray.data.bad_rows import BadRow, BadRows
 from metro_ray.data.bake import BakeSettings, bake_row
 from metro_ray.data.parquet import MANIFEST, Manifest, is_parquet
 from metro_ray.data.parquet_writer import GROUP_ROWS, ParquetPartWriter, part_name, write_manifest
-from metro_ray.data.rows import Row, RowDataset
+from metro_ray.data.rows import Row, RowDataset, exact_row
 from metro_ray.data.storage import as_path, exists, is_url, read_bytes
 from metro_ray.data.synth_progress import show_progress
 from metro_ray.data.transform import decode_image
@@ -257,7 +257,7 @@ def _convert_part(index: int, rows: range) -> tuple[int, list[BadRow]]:
 
 
 def _converted(dataset: RowDataset, row_id: int, settings: ConvertSettings) -> Row:
-    row = getattr(dataset, "exact_row", dataset.row)(row_id)
+    row = exact_row(dataset, row_id)
     return row if settings.bake is None else bake_row(row, settings.bake)
 
 

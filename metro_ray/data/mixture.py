@@ -23,7 +23,7 @@ import numpy as np
 from metro_ray.data.dataset_yaml import find_file, load_yaml
 from metro_ray.data.parquet import is_parquet
 from metro_ray.data.plan import Share
-from metro_ray.data.rows import Row, RowDataset
+from metro_ray.data.rows import Row, RowDataset, exact_row
 from metro_ray.errors import DataError
 
 MIXTURE = "mixture"
@@ -86,6 +86,11 @@ class MixedDataset:
         """
         source, row = self._locate(row_id)
         return self._parts[source].row(row)._replace(source=source)
+
+    def exact_row(self, row_id: int) -> Row:
+        """As `row`, with the label as it was written; see `rows.exact_row`."""
+        source, row = self._locate(row_id)
+        return exact_row(self._parts[source], row)._replace(source=source)
 
     def source(self, row_id: int) -> int:
         """Which source a row comes from."""

@@ -81,3 +81,14 @@ class RowDataset(Protocol):
     def describe(self) -> str:
         """One line for the log: name, rows, files."""
         ...
+
+
+def exact_row(dataset: RowDataset, row_id: int) -> Row:
+    """One row with its label record to the last detail, for converters.
+
+    Formats whose `row` gives something equal but quicker to use have a method of this name.
+
+    Raises:
+        DataError: As `RowDataset.row`.
+    """
+    return getattr(dataset, "exact_row", dataset.row)(row_id)

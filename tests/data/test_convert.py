@@ -84,6 +84,17 @@ def test_sources_of_a_composite_are_kept(tmp_path):
     assert [parquet.row(row).source for row in range(3)] == [1, 0, 1]
 
 
+def test_a_mixture_of_both_formats_becomes_one_data_set(tmp_path):
+    tsv = open_dataset(write_rows(tmp_path / "a", "one", 3))
+    parquet = convert(open_dataset(write_rows(tmp_path / "b", "two", 2)), tmp_path / "two.parquet")
+    sources = [{"name": "one", "data": "a/one.yaml"}, {"name": "two", "data": "two.parquet"}]
+    (tmp_path / "both.yaml").write_text(json.dumps({"mixture": sources}))
+    both = open_dataset(tmp_path / "both.yaml")
+    written = open_dataset(convert(both, tmp_path / "c" / "all.yaml").path)
+    assert content(written) == content(tsv) + content(open_dataset(parquet.path))
+    assert written.row(4).label["has_smpl"] == 0
+
+
 def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
     tsv = open_dataset(write_rows(tmp_path / "a", "train", 10))
     target, plan = tmp_path / "b" / "train.parquet", ConvertSettings(rows_per_part=2)
