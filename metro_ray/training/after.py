@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _ERRORS = ("pa_mpjpe_mm", "mpjpe_mm", "mpve_mm")
+_SPEED = (
+    "train/images_per_second",
+    "train/data_wait_seconds",
+    "train/data_wait_seconds_max",
+    "train/data_wait_share",
+    "train/data_wait_share_max",
+    "train/data_wait_max_rank",
+)
+"""Of the whole run: means over the ranks, and the rank that waited most for data."""
 _BASELINE_ROWS = 20_000
 """Training rows that the mean mesh is made of at most; its standard error is then below 1 mm."""
 
@@ -43,9 +52,10 @@ class RunSummary:
     epochs: int
     steps: int
     seconds: float
-    images_per_second: float | None
-    """Of all ranks; None where no step was made."""
-    data_wait_share: float | None
+    trained: dict[str, float]
+    """`train/*` of all steps made; empty where none was."""
+    source_names: tuple[str, ...]
+    """Sources that `trained` tells apart."""
     world_size: int
     device: torch.device
     bad_rows: dict[str, Any]
@@ -71,8 +81,8 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
     numbers: dict[str, Any] = {
         **{f"val/{name}": metrics.get(f"val/{name}") for name in _ERRORS},
         **{f"baseline/{name}": baseline.get(f"baseline/{name}") for name in _ERRORS},
-        "train/images_per_second": summary.images_per_second,
-        "train/data_wait_share": summary.data_wait_share,
+        **{name: summary.trained.get(name) for name in _SPEED},
+        "sources": _by_source(summary),
         "checkpoint": None if checkpoint is None else str(checkpoint),
         **chosen,
         "last": summary.metrics,
@@ -98,6 +108,16 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
     _draw(summary, model, body, baseline, result)
     write_json(path, result)
     return result
+
+
+def _by_source(summary: RunSummary) -> dict[str, dict[str, float]]:
+    """Rows and mean losses of each source over the run."""
+    sources: dict[str, dict[str, float]] = {}
+    for name in summary.source_names:
+        prefix = f"train/source/{name}/"
+        found = {key: value for key, value in summary.trained.items() if key.startswith(prefix)}
+        sources[name] = {key.removeprefix(prefix): value for key, value in found.items()}
+    return sources
 
 
 def _chosen_checkpoint(
@@ -148,7 +168,7 @@ def _explain_missing(
                 if split == "baseline" or metrics
                 else "no validation rows: data.val_yaml is not given or has no readable row",
             )
-    for name in ("train/images_per_second", "train/data_wait_share"):
+    for name in _SPEED:
         if result[name] is None:
             reasons[name] = "no training step was made"
 

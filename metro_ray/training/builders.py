@@ -9,6 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
 from metro_ray.errors import ConfigError
 from metro_ray.losses import LossWeights
 from metro_ray.models import Metro, build_metro
@@ -17,6 +20,7 @@ from metro_ray.models.cascade import intermediate_dim
 from metro_ray.models.heads import GridTokens
 from metro_ray.models.parameters import count_parameters
 from metro_ray.models.weights_io import load_backbone_weights, load_weights
+from metro_ray.training.arithmetic import compiled
 from metro_ray.training.checkpoint_meta import META, read_meta, require_same_architecture
 from metro_ray.training.logs import METRO
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.bodies.spec import MeshSpec
     from metro_ray.config.schema import ModelConfig, TrainConfig
+    from metro_ray.training.context import WorkerContext
 
 _BERT_BASE = {
     "num_hidden_layers": 12,
@@ -73,6 +78,28 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
     METRO.info("Backbone total parameters: %d", counts.metro_backbone)
     METRO.info(counts.text)
     return model
+
+
+def prepare_model(model: Metro, config: TrainConfig, worker: WorkerContext) -> nn.Module:
+    """The model as a step runs it: memory format, BatchNorm, ranks, compiler.
+
+    Raises:
+        ConfigError: `model.batch_norm sync` on ranks without GPUs.
+        ResourceError: `optim.compile` without a compiler.
+    """
+    if config.optim.channels_last:
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if config.model.batch_norm == "frozen":
+        for norm in model.batch_norms():
+            norm.requires_grad_(False)
+    if config.model.batch_norm == "sync":
+        if worker.device.type == "cpu" and worker.world_size > 1:
+            raise ConfigError(
+                f"model.batch_norm sync needs GPUs, and these {worker.world_size} ranks compute on "
+                "CPUs: use model.batch_norm local, or one rank (scaling.train_workers 1)"
+            )
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return compiled(worker.wrap(model), config.optim.compile, worker.device)
 
 
 def require_fitting_mesh(settings: ModelConfig, spec: MeshSpec) -> None:

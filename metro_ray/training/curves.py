@@ -101,9 +101,11 @@ def _draw_time(axis: Any, rows: Sequence[CsvRow]) -> None:
     axis.set_ylabel("images/s", color="C0")
     axis.set_ylim(bottom=0)
     share = axis.twinx()
-    steps, values = _series(rows, "train/data_wait_share")
-    share.plot(steps, [100 * value for value in values], marker=".", color="C1")
-    share.set_ylabel("% of the time waiting for data", color="C1")
+    for name, style in (("data_wait_share", "-"), ("data_wait_share_max", ":")):
+        steps, values = _series(rows, f"train/{name}")
+        percent = [100 * value for value in values]
+        share.plot(steps, percent, linestyle=style, marker=".", color="C1")
+    share.set_ylabel("% of the time waiting for data (dotted: slowest rank)", color="C1")
     share.set_ylim(0, 100)
 
 

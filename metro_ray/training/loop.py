@@ -99,20 +99,12 @@ def _finish(
     mesh_reason: str | None,
 ) -> TrainResult:
     """Add up the ranks' timing and, on rank 0, write what the run leaves behind."""
-    total = trainer.total
-    sums = worker.all_reduce_sums(
-        {
-            "images": float(total.num_images),
-            "seconds": total.seconds,
-            "wait_seconds": total.wait_seconds,
-        }
-    )
+    trained = trainer.meter.of_run()
     run_dir = Path(config.run.output_dir)
     if worker.rank > 0:
         return TrainResult(
             run_dir=run_dir, checkpoint=None, metrics=_existing(metrics), result=None
         )
-    timed = sums["seconds"] > 0
     summary = RunSummary(
         config=config,
         run_dir=run_dir,
@@ -120,8 +112,8 @@ def _finish(
         epochs=trainer.epoch,
         steps=trainer.step,
         seconds=recorder.seconds,
-        images_per_second=worker.world_size * sums["images"] / sums["seconds"] if timed else None,
-        data_wait_share=sums["wait_seconds"] / sums["seconds"] if timed else None,
+        trained=trained,
+        source_names=trainer.meter.source_names,
         world_size=worker.world_size,
         device=worker.device,
         bad_rows=data.bad_rows(),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import resource
 import sys
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import NamedTuple
 
 import torch
 
+from metro_ray.training.sources import SourceSums, add_sources, sources_text
 from metro_ray.training.step import StepLosses
 
 
@@ -34,8 +35,11 @@ class Interval:
         self.wait_seconds = 0.0
         self.num_images = 0
         self.num_skipped = 0
-        self._losses: defaultdict[str, float] = defaultdict(float)
-        self._weight = 0
+        self.losses: dict[str, float] = {}
+        """Sums of loss x weight."""
+        self.weight = 0
+        self.sources: list[SourceSums] = []
+        """Of each source; empty where there is only one."""
 
     def add(self, losses: StepLosses, timing: StepTiming) -> None:
         """Count one step; the losses of one that was left out are not averaged."""
@@ -47,47 +51,80 @@ class Interval:
             self.num_skipped += 1
             return
         weight = max(timing.num_images, 1)
-        self._weight += weight
+        self.weight += weight
+        self.sources = add_sources(self.sources, losses.sources)
         named = {
-            "train/loss": losses.total,
-            "train/grad_norm": losses.grad_norm,
-            "train/loss_joints_3d": losses.joints_3d,
-            "train/loss_keypoints_2d": losses.keypoints_2d,
-            "train/loss_vertices": losses.vertices,
-            **{f"train/term/{name}": value for name, value in losses.terms.items()},
+            "loss": losses.total,
+            "grad_norm": losses.grad_norm,
+            "loss_joints_3d": losses.joints_3d,
+            "loss_keypoints_2d": losses.keypoints_2d,
+            "loss_vertices": losses.vertices,
+            **{f"term/{name}": value for name, value in losses.terms.items()},
         }
         for name, value in named.items():
-            self._losses[name] += weight * value
+            self.losses[name] = self.losses.get(name, 0.0) + weight * value
 
-    def values(self, world_size: int) -> dict[str, float]:
-        """Means by metric name; images/s are those of all ranks, taken to be as fast as this."""
-        steps = max(self.num_steps, 1)
-        return {
-            **{name: total / self._weight for name, total in self._losses.items()},
-            "train/skipped_steps": float(self.num_skipped),
-            "train/step_seconds": self.seconds / steps,
-            "train/data_seconds": self.wait_seconds / steps,
-            "train/images_per_second": world_size * self.num_images / max(self.seconds, 1e-9),
-            "train/data_wait_share": self.wait_seconds / max(self.seconds, 1e-9),
-        }
+    @property
+    def wait_share(self) -> float:
+        """Part of the time that went into waiting for data."""
+        return self.wait_seconds / max(self.seconds, 1e-9)
+
+
+def merged_values(ranks: Sequence[Interval]) -> dict[str, float]:
+    """The same steps of all ranks: means of losses over rows, of times over ranks.
+
+    `*_max` is the rank that waits most for data, `data_wait_max_rank` its number.
+    """
+    weight = sum(rank.weight for rank in ranks)
+    steps = max(sum(rank.num_steps for rank in ranks), 1)
+    seconds = sum(rank.seconds for rank in ranks)
+    waited = sum(rank.wait_seconds for rank in ranks)
+    images = sum(rank.num_images for rank in ranks)
+    slowest = max(range(len(ranks)), key=lambda rank: ranks[rank].wait_share)
+    names = list(dict.fromkeys(name for rank in ranks for name in rank.losses))
+    losses = {name: sum(rank.losses.get(name, 0.0) for rank in ranks) / weight for name in names}
+    return {
+        **losses,
+        "skipped_steps": float(ranks[0].num_skipped),
+        "rows": float(images),
+        "step_seconds": seconds / steps,
+        "data_seconds": waited / steps,
+        "images_per_second": len(ranks) * images / max(seconds, 1e-9),
+        "data_wait_seconds": waited / len(ranks),
+        "data_wait_seconds_max": ranks[slowest].wait_seconds,
+        "data_wait_share": waited / max(seconds, 1e-9),
+        "data_wait_share_max": ranks[slowest].wait_share,
+        "data_wait_max_rank": float(slowest),
+    }
 
 
 def progress_line(
-    values: dict[str, float], *, epoch: int, step: int, seconds_left: float, memory_mib: float
+    values: Mapping[str, float],
+    *,
+    epoch: int,
+    step: int,
+    seconds_left: float,
+    memory_mib: float,
+    source_names: Sequence[str] = (),
 ) -> str:
-    """METRO's training line, then images a second and the share of the time spent waiting for data.
+    """METRO's training line, then images a second, the wait for data, and losses by source.
 
     METRO's "compute" is the whole step and "data" the wait within it. METRO averages from the
-    start of the run; here a line averages the steps since the line before it.
+    start of the run and on rank 0; here a line averages the steps since the line before it, and
+    the ranks. Of several ranks the one that waits most is named.
 
     Args:
-        values: Of `Interval.values`, and "train/lr"; without losses if no step counted.
+        values: `train/*` of `merged_values`, and "train/lr"; without losses if no step counted.
         epoch: METRO's number, see `schedule.metro_epoch`.
         step: Steps so far.
         seconds_left: Estimate for the rest of the run.
         memory_mib: See `max_memory_mib`.
+        source_names: Sources to name.
     """
     eta = datetime.timedelta(seconds=int(seconds_left))
+    mean, most = values["train/data_wait_share"], values["train/data_wait_share_max"]
+    slowest = f" (rank {values['train/data_wait_max_rank']:.0f}: {most:.1%})"
+    by_source = sources_text(values, source_names, "train/source/")
     return (
         f"eta: {eta} epoch: {epoch} iter: {step} max mem : {memory_mib:.0f}"
         f"  loss: {values.get('train/loss', nan):.4f}, "
@@ -96,7 +133,8 @@ def progress_line(
         f"vertex loss: {values.get('train/loss_vertices', nan):.4f}, "
         f"compute: {values['train/step_seconds']:.4f}, data: {values['train/data_seconds']:.4f}, "
         f"lr: {values['train/lr']:.6f}, images/s: {values['train/images_per_second']:.1f}, "
-        f"data wait: {100 * values['train/data_wait_share']:.1f} %"
+        f"data wait: {100 * mean:.1f} %{slowest.replace('%', ' %') if most > mean else ''}"
+        f"{', ' if by_source else ''}{by_source}"
     )
 
 

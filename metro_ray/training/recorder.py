@@ -69,9 +69,22 @@ class Recorder:
         return time.monotonic() - self._start
 
     def record(
-        self, kind: Literal["train", "val"], *, epoch: int, step: int, values: Mapping[str, float]
+        self,
+        kind: Literal["train", "epoch", "val"],
+        *,
+        epoch: int,
+        step: int,
+        values: Mapping[str, float],
     ) -> None:
-        """Write one row; numbers that do not exist (NaN) stay empty."""
+        """Write one row; numbers that do not exist (NaN) stay empty.
+
+        Args:
+            kind: "train" for the steps since the row before, "epoch" for those of a whole epoch,
+                "val" for a validation.
+            epoch: From 0; for "val" the number of complete epochs.
+            step: Steps so far.
+            values: Numbers by name.
+        """
         if not self._enabled:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}

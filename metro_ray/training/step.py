@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -19,6 +19,7 @@ from metro_ray.data.normalize import normalize_images
 from metro_ray.losses import LossWeights, MeshLosses, Targets, build_targets, compute_losses
 from metro_ray.models.precision import Precision, autocast
 from metro_ray.training.guard import Buffers
+from metro_ray.training.sources import SourceSums, sum_by_source
 from metro_ray.training.window import label_shares, take_share
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class StepLosses(NamedTuple):
     """Length of the gradient of all ranks, before it is clipped."""
     applied: bool
     """False where loss or gradient of any rank were not finite: the step has changed nothing."""
+    sources: tuple[SourceSums, ...] = ()
+    """Of this rank's rows by source, where they are told apart."""
 
     @property
     def is_finite(self) -> bool:
@@ -54,6 +57,8 @@ class StepInput(NamedTuple):
     images: Float[Tensor, "B 3 224 224"]
     token_mask: Float[Tensor, "B N 1"]
     targets: Targets
+    source: Int[Tensor, " B"] | None = None
+    """Which source each row comes from; needed where sources are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,8 @@ class TrainStep:
     precision: Precision = "fp32"
     channels_last: bool = False
     clip_grad_norm: float | None = None
+    num_sources: int = 0
+    """Sources whose losses are told apart; 0 tells none."""
     scaler: GradScaler = field(default_factory=lambda: make_scaler("cpu", "fp32"))
 
     def run(self, window: Sequence[Batch], *, lr: float) -> StepLosses:
@@ -95,12 +102,12 @@ class TrainStep:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         buffers = Buffers(self.model)
-        losses = self._backward(inputs)
+        losses, by_source = self._backward(inputs)
         self.scaler.unscale_(self.optimizer)
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
         # Read only now, so that a GPU has the whole step queued before the host waits for it.
-        numbers = _to_numbers(losses, norm)
+        numbers = _to_numbers(losses, norm, by_source)
         if numbers.applied:
             if self.clip_grad_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(trained, self.clip_grad_norm, norm)
@@ -113,32 +120,49 @@ class TrainStep:
     def _input(self, batch: Batch) -> StepInput:
         batch = batch.to(self.device, non_blocking=True)
         images = normalize_images(batch.image, batch.pixel_gain)
-        return StepInput(images, batch.token_mask, build_targets(batch, self.body))
+        return StepInput(images, batch.token_mask, build_targets(batch, self.body), batch.source)
 
-    def _backward(self, inputs: Sequence[StepInput]) -> MeshLosses:
-        """Add the gradients of all inputs; the ranks exchange them with the last one only."""
+    def _backward(self, inputs: Sequence[StepInput]) -> tuple[MeshLosses, Float[Tensor, "S 6"]]:
+        """Add the gradients of all inputs; the ranks exchange them with the last one only.
+
+        Returns:
+            Losses, and sums by source.
+        """
         shares = label_shares([given.targets for given in inputs])
         parts = []
+        by_source = torch.zeros(self.num_sources, len(SourceSums._fields), device=self.device)
         for number, (given, share) in enumerate(zip(inputs, shares, strict=True), start=1):
             # Wrapped models of several ranks have `no_sync`, a model alone has nobody to tell.
             waits = number < len(inputs) and hasattr(self.model, "no_sync")
             with self.model.no_sync() if waits else nullcontext():  # pyright: ignore
-                losses = self._losses(given)
+                losses, sums = self._losses(given)
+                by_source += sums
                 if len(inputs) > 1:
                     losses = take_share(losses, share, self.weights)
                 lost = torch.where(losses.total.detach().isfinite(), 1.0, torch.nan)
                 self.scaler.scale(losses.total * lost).backward()
             parts.append(_detached(losses))
-        return parts[0] if len(parts) == 1 else _added(parts)
+        return (parts[0] if len(parts) == 1 else _added(parts)), by_source
 
-    def _losses(self, given: StepInput) -> MeshLosses:
+    def _losses(self, given: StepInput) -> tuple[MeshLosses, Tensor | float]:
         images = given.images
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.precision):
             prediction = self.model(images, given.token_mask)
         joints = self.body.joints_from_mesh(prediction.vertices[-1])
-        return compute_losses(prediction, joints, given.targets, self.weights, self.body.spec)
+        losses = compute_losses(prediction, joints, given.targets, self.weights, self.body.spec)
+        if not self.num_sources or given.source is None:
+            return losses, 0.0
+        return losses, sum_by_source(
+            prediction,
+            joints,
+            given.targets,
+            given.source,
+            weights=self.weights,
+            spec=self.body.spec,
+            num_sources=self.num_sources,
+        )
 
 
 def make_scaler(device: torch.device | str, precision: Precision) -> GradScaler:
@@ -211,12 +235,16 @@ def _added(parts: Sequence[MeshLosses]) -> MeshLosses:
     return MeshLosses(sums[0], sums[1], sums[2], sums[3], terms)
 
 
-def _to_numbers(losses: MeshLosses, grad_norm: Tensor) -> StepLosses:
+def _to_numbers(
+    losses: MeshLosses, grad_norm: Tensor, by_source: Float[Tensor, "S 6"]
+) -> StepLosses:
     """Copy all scalars to the host at once."""
     names = list(losses.terms)
     parts = [*losses[:4], *losses.terms.values(), grad_norm]
-    values = torch.stack([part.float() for part in parts]).tolist()
-    total, joints_3d, keypoints_2d, vertices, *terms, norm = values
+    scalars = torch.stack([part.float() for part in parts])
+    values = torch.cat([scalars, by_source.flatten()]).tolist()
+    sums, width = values[len(parts) :], by_source.shape[1]
+    total, joints_3d, keypoints_2d, vertices, *terms, norm = values[: len(parts)]
     return StepLosses(
         total,
         joints_3d,
@@ -225,4 +253,5 @@ def _to_numbers(losses: MeshLosses, grad_norm: Tensor) -> StepLosses:
         dict(zip(names, terms, strict=True)),
         grad_norm=norm,
         applied=math.isfinite(norm),
+        sources=tuple(SourceSums(*sums[i : i + width]) for i in range(0, len(sums), width)),
     )

@@ -10,16 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from metro_ray.config.load import to_dict
-from metro_ray.errors import ConfigError, RunStopped, TrainingError
+from metro_ray.errors import MetroRayError, RunStopped, TrainingError
 from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.metrics.accumulate import all_reduce_with
-from metro_ray.training.arithmetic import compiled
 from metro_ray.training.average import WeightAverage
-from metro_ray.training.builders import loss_weights
+from metro_ray.training.builders import loss_weights, prepare_model
 from metro_ray.training.checkpoint import load_checkpoint, save_checkpoint
 from metro_ray.training.checkpoint_meta import (
     BestEntry,
@@ -31,7 +27,9 @@ from metro_ray.training.checkpoint_meta import (
 from metro_ray.training.context import broadcast_buffers
 from metro_ray.training.guard import NonFiniteGuard
 from metro_ray.training.logs import METRO, log_validation
-from metro_ray.training.progress import Interval, StepTiming, max_memory_mib, progress_line
+from metro_ray.training.meter import RunMeter
+from metro_ray.training.pictures import EpochPictures
+from metro_ray.training.progress import StepTiming, max_memory_mib, progress_line
 from metro_ray.training.schedule import learning_rate, metro_epoch
 from metro_ray.training.step import (
     TrainStep,
@@ -61,7 +59,7 @@ class Trainer:
         epoch: Epoch being trained, from 0; equals the number of complete epochs.
         step: Optimizer steps so far.
         row_in_epoch: Rows of this epoch's order that all ranks together have trained on.
-        total: Timing of all steps made here, those of an interrupted earlier part left out.
+        meter: Losses and times of the steps made here.
     """
 
     def __init__(
@@ -82,29 +80,31 @@ class Trainer:
             "upsampler": optim.upsampler_lr_factor,
         }
         freeze_parts(model, factors)
-        wrapped = _prepared(model, config, worker)
+        wrapped = prepare_model(model, config, worker)
         self._optimizer = make_optimizer(model, optim.lr, lr_factors=factors)
         self._scaler = make_scaler(worker.device, optim.precision)
         self._average = None
         if optim.ema_decay is not None and not config.eval.only:
             self._average = WeightAverage(model, optim.ema_decay)
         self._guard = NonFiniteGuard(worker, optim.max_nonfinite_steps)
+        weights = loss_weights(config, body.spec)
+        self.meter = RunMeter(worker, data.source_names, weights)
         self._train_step = TrainStep(
             model=wrapped,
             body=self.body,
             optimizer=self._optimizer,
             device=worker.device,
-            weights=loss_weights(config, body.spec),
+            weights=weights,
             precision=optim.precision,
             channels_last=optim.channels_last,
             clip_grad_norm=optim.clip_grad_norm,
+            num_sources=len(self.meter.source_names),
             scaler=self._scaler,
         )
         self.epoch, self.step, self.row_in_epoch = 0, 0, 0
-        self.total = Interval()
-        self._interval = Interval()
         self._best: tuple[BestEntry, ...] = ()
         self._reported: dict[str, float] = {}
+        self._pictures = EpochPictures(config, self.body)
 
     def restore(self, folder: Path) -> None:
         """Take weights, optimizer and position from a checkpoint.
@@ -151,6 +151,7 @@ class Trainer:
             self._train_epoch(recorder)
             self.epoch, self.row_in_epoch = self.epoch + 1, 0
             metrics = self.validate(recorder)
+            self._draw_pictures()
             self._save_and_report(metrics)
         return metrics
 
@@ -173,6 +174,18 @@ class Trainer:
         log_validation(metro_line(self.epoch, metrics))
         recorder.record("val", epoch=self.epoch, step=self.step, values=metrics)
         return metrics
+
+    def _draw_pictures(self) -> None:
+        """Draw predictions of this epoch on rank 0; what cannot be drawn does not cost the run."""
+        every = self._config.eval.pictures_every
+        if self._worker.rank > 0 or not every or self.epoch % every:
+            return
+        try:
+            self._pictures.draw(
+                self.model if self._average is None else self._average.model, self.epoch
+            )
+        except MetroRayError as error:
+            METRO.warning("no picture of epoch %d: %s", self.epoch, error)
 
     def _train_epoch(self, recorder: Recorder) -> None:
         every = self._config.run.checkpoint_every
@@ -200,6 +213,7 @@ class Trainer:
                 f"epoch {self.epoch} ended after {done} of the {num_batches} batches that were "
                 f"left of it on rank {self._worker.rank}: the data source lost some"
             )
+        recorder.record("epoch", epoch=self.epoch, step=self.step, values=self.meter.end_epoch())
 
     def _one_step(self, window: list[Batch], started: float) -> None:
         arrived = time.perf_counter()
@@ -213,8 +227,7 @@ class Trainer:
         if self._average is not None and losses.applied:
             self._average.update(self.model)
         timing = StepTiming(time.perf_counter() - started, arrived - started, num_images)
-        self._interval.add(losses, timing)
-        self.total.add(losses, timing)
+        self.meter.add(losses, timing)
 
     def _lr(self) -> float:
         optim = self._config.optim
@@ -244,15 +257,15 @@ class Trainer:
         return self._config.optim.per_gpu_batch_size * self._worker.world_size
 
     def _log_progress(self, recorder: Recorder) -> None:
-        values = {**self._interval.values(self._worker.world_size), "train/lr": self._lr()}
-        self._interval = Interval()
+        values = {**self.meter.end_interval(), "train/lr": self._lr()}
         left = self._config.optim.epochs * self._steps_per_epoch - self._steps_on_schedule
         line = progress_line(
             values,
             epoch=metro_epoch(self._steps_on_schedule, self._steps_per_epoch),
             step=self.step,
-            seconds_left=left * self.total.seconds / self.total.num_steps,
+            seconds_left=left * self.meter.total.seconds / self.meter.total.num_steps,
             memory_mib=max_memory_mib(self._worker.device),
+            source_names=self.meter.source_names,
         )
         METRO.info(line)
         recorder.record("train", epoch=self.epoch, step=self.step, values=values)
@@ -292,25 +305,3 @@ class Trainer:
         self._best = meta.best
         METRO.info("Save checkpoint to %s", folder)
         return folder
-
-
-def _prepared(model: Metro, config: TrainConfig, worker: WorkerContext) -> nn.Module:
-    """The model as a step runs it: memory format, BatchNorm, ranks, compiler.
-
-    Raises:
-        ConfigError: `model.batch_norm sync` on ranks without GPUs.
-        ResourceError: `optim.compile` without a compiler.
-    """
-    if config.optim.channels_last:
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if config.model.batch_norm == "frozen":
-        for norm in model.batch_norms():
-            norm.requires_grad_(False)
-    if config.model.batch_norm == "sync":
-        if worker.device.type == "cpu" and worker.world_size > 1:
-            raise ConfigError(
-                f"model.batch_norm sync needs GPUs, and these {worker.world_size} ranks compute on "
-                "CPUs: use model.batch_norm local, or one rank (scaling.train_workers 1)"
-            )
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return compiled(worker.wrap(model), config.optim.compile, worker.device)

@@ -5,7 +5,8 @@ import pytest
 
 from metro_ray.errors import TrainingError
 from metro_ray.training.curves import draw_curves
-from metro_ray.training.progress import Interval, StepTiming, progress_line
+from metro_ray.training.meter import WaitHint
+from metro_ray.training.progress import Interval, StepTiming, merged_values, progress_line
 from metro_ray.training.recorder import Recorder, read_rows
 from metro_ray.training.step import StepLosses
 
@@ -75,18 +76,61 @@ def test_curves_are_a_picture(tmp_path):
         draw_curves([], {}, tmp_path / "other.png")
 
 
+def interval(*steps, sources=()):
+    """Sums of steps, each (loss, seconds, seconds waited, images)."""
+    sums = Interval()
+    for loss, seconds, waited, images in steps:
+        losses = StepLosses(
+            loss, 0.1, 0.2, 0.3, {}, grad_norm=loss / 10, applied=True, sources=sources
+        )
+        sums.add(losses, StepTiming(seconds, waited, images))
+    return sums
+
+
+def train_values(*ranks):
+    return {f"train/{name}": value for name, value in merged_values(ranks).items()}
+
+
 def test_progress_line_is_metros_with_ours_behind():
-    interval = Interval()
-    interval.add(
-        StepLosses(10.0, 0.1, 0.2, 0.3, {}, grad_norm=1.0, applied=True), StepTiming(2.0, 0.5, 3)
-    )
-    interval.add(
-        StepLosses(20.0, 0.1, 0.2, 0.3, {}, grad_norm=3.0, applied=True), StepTiming(2.0, 0.5, 1)
-    )
-    values = {**interval.values(world_size=2), "train/lr": 1e-4}
-    line = progress_line(values, epoch=1, step=500, seconds_left=3661.5, memory_mib=812.4)
+    values = train_values(interval((10.0, 2.0, 0.5, 3), (20.0, 2.0, 0.5, 1)))
+    numbers = {"epoch": 1, "step": 500, "seconds_left": 3661.5, "memory_mib": 812.4}
+    line = progress_line({**values, "train/lr": 1e-4}, **numbers)
     assert line == (
         "eta: 1:01:01 epoch: 1 iter: 500 max mem : 812  loss: 12.5000, 2d joint loss: 0.2000, "
         "3d joint loss: 0.1000, vertex loss: 0.3000, compute: 2.0000, data: 0.5000, lr: 0.000100, "
-        "images/s: 2.0, data wait: 25.0 %"
+        "images/s: 1.0, data wait: 25.0 %"
     )
+
+
+def test_a_rank_that_waits_longer_than_the_others_shows():
+    values = train_values(interval((1.0, 4.0, 0.0, 8)), interval((2.0, 4.0, 2.0, 4)))
+    assert values["train/loss"] == pytest.approx((8 * 1.0 + 4 * 2.0) / 12)
+    assert values["train/images_per_second"] == 3.0
+    assert values["train/data_wait_seconds"] == 1.0
+    assert values["train/data_wait_seconds_max"] == 2.0
+    assert values["train/data_wait_share"] == 0.25
+    assert values["train/data_wait_share_max"] == 0.5
+    assert values["train/data_wait_max_rank"] == 1.0
+    numbers = {"epoch": 0, "step": 1, "seconds_left": 0, "memory_mib": 0}
+    line = progress_line({**values, "train/lr": 1e-4}, **numbers)
+    assert line.endswith("data wait: 25.0 % (rank 1: 50.0 %)")
+
+
+def test_the_hint_comes_once_after_a_wait_that_stays():
+    late, fine = (
+        train_values(interval((1.0, 1.0, 0.3, 1))),
+        train_values(interval((1.0, 1.0, 0, 1))),
+    )
+    hint = WaitHint()
+    assert [hint.check(values) for values in (late, late, fine, late, late)] == [None] * 5
+    said = hint.check(late)
+    assert "30% of the time" in said
+    assert "data.loader_workers" in said
+    assert "scaling.cpus_per_worker" in said
+    assert [hint.check(late) for _ in range(5)] == [None] * 5
+
+
+def test_the_hint_names_a_single_slow_rank():
+    values = train_values(*[interval((1.0, 1.0, 0.01, 1))] * 3, interval((1.0, 1.0, 0.5, 1)))
+    hint = WaitHint()
+    assert "rank 3 waits for data 50% of its time" in [hint.check(values) for _ in range(3)][-1]
