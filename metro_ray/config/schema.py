@@ -119,6 +119,8 @@ class EvalConfig(Strict):
     """Evaluate the checkpoint and stop (METRO's --run_eval_only)."""
     gallery_images: int = 12
     """Validation images drawn into the gallery after training."""
+    pictures_every: int = 1
+    """Epochs between two pictures of predictions (pictures/epoch-NNN.png); 0 draws none."""
     multiscale: bool = False
     """Hand test-time augmentation over scales and rotations."""
     scale_factor: float = 1.0
@@ -130,7 +132,7 @@ class EvalConfig(Strict):
 
     def __post_init__(self) -> None:
         at_least(1, "eval", self, "per_gpu_batch_size")
-        at_least(0, "eval", self, "gallery_images")
+        at_least(0, "eval", self, "gallery_images", "pictures_every")
         positive("eval", self, "scale_factor")
         degrees = self.rotation_deg
         require(math.isfinite(degrees), "eval.rotation_deg", "a finite number", degrees)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -17,8 +18,11 @@ from metro_ray.evaluation.evaluate import RootRelative, measure
 from metro_ray.geometry.boxes import Box
 from metro_ray.inference import MeshResult, Predictor
 from metro_ray.inference.gallery import GalleryItem, write_gallery
+from metro_ray.inference.render import draw_joints, overlay, side_view
+from metro_ray.inference.result import close_up
 from metro_ray.losses import build_targets
 from metro_ray.training.data_source import label_sample, open_split
+from metro_ray.training.files import write_bytes
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -27,12 +31,65 @@ if TYPE_CHECKING:
     from metro_ray.models import Metro
 
 
+_GRID_ROWS, _GRID_PX = 4, 224
+
+
 class _Picture(NamedTuple):
     key: str
     image: np.ndarray
     """(H, W, 3) RGB uint8."""
     box: Box
     labels: Sample
+
+
+class EpochPictures:
+    """The same few validation images with their predictions after each epoch, as one PNG.
+
+    Columns: photograph, mesh over it, joints over it, mesh from the side.
+
+    Args:
+        config: Of the run; `eval.gallery_images` bounds the number of images.
+        body: On the model's device.
+    """
+
+    def __init__(self, config: TrainConfig, body: BodyModel) -> None:
+        self._config, self._body = config, body
+        self._pictures: list[_Picture] | None = None
+
+    def draw(self, model: Metro, epoch: int) -> Path | None:
+        """Write `pictures/epoch-NNN.png` into the run's folder; None where there is nothing to see.
+
+        Args:
+            model: With the weights to show, on its device.
+            epoch: Complete epochs, for the name.
+
+        Raises:
+            DataError: The validation set cannot be opened.
+        """
+        if self._pictures is None:
+            dataset = open_split(self._config, self._body.spec, "val")
+            count = min(_GRID_ROWS, self._config.eval.gallery_images)
+            self._pictures = [] if dataset is None else _choose(dataset, self._body, count)
+        if not self._pictures:
+            return None
+        predictor = _make_predictor(self._config, model, self._body)
+        results = predictor.predict(
+            [picture.image for picture in self._pictures],
+            [picture.box for picture in self._pictures],
+        )
+        rows = [_grid_row(p.image, r) for p, r in zip(self._pictures, results, strict=True)]
+        path = Path(self._config.run.output_dir) / "pictures" / f"epoch-{epoch:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoded, data = cv2.imencode(".png", np.concatenate(rows)[:, :, ::-1])
+        assert encoded
+        write_bytes(path, data.tobytes())
+        return path
+
+
+def _grid_row(image: np.ndarray, result: MeshResult) -> np.ndarray:
+    cut, inside = close_up(image, result, _GRID_PX)
+    views = (cut, overlay(cut, inside), draw_joints(cut, inside), side_view(result, _GRID_PX))
+    return np.concatenate(views, axis=1)
 
 
 def render_gallery(
@@ -64,14 +121,7 @@ def render_gallery(
     pictures = _choose(dataset, body, config.eval.gallery_images)
     if not pictures:
         raise TrainingError("eval.gallery_images is 0, or no validation row can be read")
-    predictor = Predictor(
-        model,
-        body,
-        next(model.parameters()).device,
-        precision=config.optim.precision,
-        channels_last=config.optim.channels_last,
-        image_size=config.data.image_size,
-    )
+    predictor = _make_predictor(config, model, body)
     results = predictor.predict([p.image for p in pictures], [p.box for p in pictures])
     return write_gallery(
         run_dir,
@@ -80,6 +130,17 @@ def render_gallery(
         metrics=metrics,
         curves=curves,
         notes=[f"{len(pictures)} of {len(dataset)} validation images, evenly spread."],
+    )
+
+
+def _make_predictor(config: TrainConfig, model: Metro, body: BodyModel) -> Predictor:
+    return Predictor(
+        model,
+        body,
+        next(model.parameters()).device,
+        precision=config.optim.precision,
+        channels_last=config.optim.channels_last,
+        image_size=config.data.image_size,
     )
 
 
