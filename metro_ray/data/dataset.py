@@ -122,6 +122,17 @@ class TsvDataset:
             where=f"{files.img.path} and {files.label.path.name}: row {row}",
         )
 
+    def file_keys(self, row_id: int) -> dict[str, str]:
+        """The key that each file gives a row, by file name."""
+        files, row = self._locate(row_id)
+        return {
+            file.path.name: decode_key(file.read_key(row), file, row) for file in files.all()
+        }
+
+    def file_rows(self) -> list[dict[str, int]]:
+        """For each source, the numbers of rows of its files by file name."""
+        return [{file.path.name: len(file) for file in files.all()} for files in self._files]
+
     def source(self, row_id: int) -> int:
         """Which file of a composite data set a row comes from."""
         self._locate(row_id)

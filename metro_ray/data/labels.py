@@ -23,7 +23,7 @@ from metro_ray.errors import DataError
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
 
-_REQUIRED = (
+REQUIRED_FIELDS = (
     "center",
     "scale",
     "2d_joints",
@@ -33,7 +33,7 @@ _REQUIRED = (
     "pose",
     "betas",
 )
-_DEFAULT_BODY_MODEL = {"body": "smpl", "hand": "mano"}
+DEFAULT_BODY_MODEL = {"body": "smpl", "hand": "mano"}
 
 
 class Label(NamedTuple):
@@ -63,7 +63,7 @@ def parse_label(record: Mapping[str, Any], spec: MeshSpec) -> Label:
         DataError: a missing field, a wrong shape, a value that is not a finite number. Names the
             field, not the row: the caller knows the row.
     """
-    missing = [name for name in _REQUIRED if name not in record]
+    missing = [name for name in REQUIRED_FIELDS if name not in record]
     if "has_smpl" not in record and "has_mesh" not in record:
         missing.append("has_smpl")
     if missing:
@@ -74,7 +74,7 @@ def parse_label(record: Mapping[str, Any], spec: MeshSpec) -> Label:
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
         raise DataError(f"label field scale must be a finite number, got {scale!r}")
     has_joints_3d, has_keypoints_2d = _flag(record, "has_3d_joints"), _flag(record, "has_2d_joints")
-    body_model = record.get("body_model", _DEFAULT_BODY_MODEL[spec.kind])
+    body_model = record.get("body_model", DEFAULT_BODY_MODEL[spec.kind])
     same_model = body_model == spec.name
     has_mesh = same_model and _flag(record, "has_mesh" if "has_mesh" in record else "has_smpl")
     zeros = np.zeros

@@ -23,7 +23,7 @@ import numpy as np
 from metro_ray.data.dataset_yaml import find_file, load_yaml
 from metro_ray.data.parquet import is_parquet
 from metro_ray.data.plan import Share
-from metro_ray.data.rows import Row, RowDataset, exact_row
+from metro_ray.data.rows import KeyedFiles, Row, RowDataset, exact_row
 from metro_ray.errors import DataError
 
 MIXTURE = "mixture"
@@ -91,6 +91,17 @@ class MixedDataset:
         """As `row`, with the label as it was written; see `rows.exact_row`."""
         source, row = self._locate(row_id)
         return exact_row(self._parts[source], row)._replace(source=source)
+
+    def file_keys(self, row_id: int) -> dict[str, str]:
+        """The key that each file of its source gives a row, by file name."""
+        source, row = self._locate(row_id)
+        part = self._parts[source]
+        return part.file_keys(row) if isinstance(part, KeyedFiles) else {}
+
+    def file_rows(self) -> list[dict[str, int]]:
+        """As `KeyedFiles.file_rows`, source after source."""
+        keyed = (part for part in self._parts if isinstance(part, KeyedFiles))
+        return [rows for part in keyed for rows in part.file_rows()]
 
     def source(self, row_id: int) -> int:
         """Which source a row comes from."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from metro_ray.data.plan import Share
@@ -92,3 +92,20 @@ def exact_row(dataset: RowDataset, row_id: int) -> Row:
         DataError: As `RowDataset.row`.
     """
     return getattr(dataset, "exact_row", dataset.row)(row_id)
+
+
+@runtime_checkable
+class KeyedFiles(Protocol):
+    """A data set whose rows are spread over several files that each name the row's key."""
+
+    def file_keys(self, row_id: int) -> dict[str, str]:
+        """The key that each file gives a row, by file name; empty where one file holds it all.
+
+        Raises:
+            DataError: no such row, or a key cannot be read.
+        """
+        ...
+
+    def file_rows(self) -> list[dict[str, int]]:
+        """For each group of files that belong together, their numbers of rows by file name."""
+        ...

@@ -23,6 +23,7 @@ from metro_ray.data.storage import RangeFile, as_path, exists, read_bytes
 from metro_ray.errors import DataError
 
 _CHUNK = 1 << 16
+_KEY_CHUNK = 1 << 9
 _REBUILD = "build its index again with metro_ray.data.tsv.build_lineidx"
 
 
@@ -76,6 +77,21 @@ class TsvFile:
         data, start, stop = self._read_line(row)
         tab = data.rfind(b"\t", start, stop)
         return memoryview(data)[(start if tab < 0 else tab + 1) : stop]
+
+    def read_key(self, row: int) -> bytes:
+        """The first column of a row, reading no more of its line than that takes.
+
+        Raises:
+            DataError: no such row.
+        """
+        if not 0 <= row < len(self):
+            raise DataError(f"{self.path}: row {row} does not exist, the file has {len(self)} rows")
+        start, data = int(self._offsets[row]), b""
+        while True:
+            part = self._file.read(start + len(data), start + len(data) + _KEY_CHUNK)
+            data += part
+            if not part or b"\t" in part or b"\n" in part:
+                return data.split(b"\n", 1)[0].split(b"\t", 1)[0].removesuffix(b"\r")
 
     def _read_line(self, row: int) -> tuple[bytes, int, int]:
         """Bytes that hold a row, and where in them it begins and ends."""
