@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from metro_ray.errors import DataError
 
 if TYPE_CHECKING:
     from metro_ray.geometry.boxes import Box
-    from metro_ray.inference import Predictor
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -24,13 +22,15 @@ def run(argv: Sequence[str]) -> int:
     paths = _pictures(arguments.images)
     if arguments.box is not None and len(paths) != 1:
         parser.error(f"--box belongs to one picture, got {len(paths)} pictures")
-    from metro_ray.inference import read_image
+    from metro_ray.inference import Predictor, read_image
     from metro_ray.inference.export import export_attention, export_mesh
     from metro_ray.inference.gallery import GalleryItem, write_gallery
 
     images = [read_image(path) for path in paths]
     boxes = None if arguments.box is None else [_box(*arguments.box)]
-    predictor = _load(arguments.checkpoint, arguments.assets_root, arguments.device)
+    predictor = Predictor.from_checkpoint(
+        arguments.checkpoint, arguments.device, assets_root=arguments.assets_root
+    )
     results = predictor.predict(images, boxes, return_attention=arguments.attention)
     items = []
     for number, (path, image, result) in enumerate(zip(paths, images, results, strict=True)):
@@ -102,28 +102,3 @@ def _box(x: float, y: float, side: float) -> Box:
     from metro_ray.geometry.boxes import PIXELS_PER_SCALE, Box
 
     return Box((x, y), side / PIXELS_PER_SCALE)
-
-
-def _load(checkpoint: Path, assets_root: str | None, device: str) -> Predictor:
-    from metro_ray.bodies import load_body
-    from metro_ray.config.load import from_dict
-    from metro_ray.inference import Predictor
-    from metro_ray.training.builders import build_model
-    from metro_ray.training.checkpoint import load_checkpoint
-    from metro_ray.training.checkpoint_meta import read_meta
-
-    meta = read_meta(checkpoint)
-    config = from_dict(meta.config)
-    # The checkpoint holds every weight; what they started from need not be there any more.
-    network = replace(config.model, backbone_weights=None, upsampling_init="random")
-    body = load_body(meta.mesh, assets_root or config.assets.root)
-    model = build_model(replace(config, model=network), body)
-    load_checkpoint(checkpoint, model)
-    return Predictor(
-        model,
-        body,
-        device,
-        precision=config.optim.precision,
-        channels_last=config.optim.channels_last,
-        image_size=config.data.image_size,
-    )

@@ -63,11 +63,18 @@ class Predictor:
         folder: str | Path,
         device: torch.device | str = "cpu",
         *,
-        precision: Precision = "fp32",
+        precision: Precision | None = None,
         batch_size: int = 16,
         assets_root: str | Path | None = None,
     ) -> Predictor:
         """Rebuild the network of a checkpoint folder, e.g. `checkpoints/best` of a run.
+
+        Args:
+            folder: of the checkpoint.
+            device: where to compute.
+            precision: None takes the one it was trained in.
+            batch_size: pictures that go through the network at once.
+            assets_root: where licensed body models are; None takes the checkpoint's setting.
 
         Raises:
             CheckpointError: incomplete or broken folder.
@@ -81,7 +88,7 @@ class Predictor:
             parts.model,
             parts.body,
             device,
-            precision=precision,
+            precision=precision or parts.config.optim.precision,
             channels_last=parts.config.optim.channels_last,
             batch_size=batch_size,
             image_size=parts.config.data.image_size,

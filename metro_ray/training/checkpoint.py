@@ -22,7 +22,7 @@ import shutil
 import struct
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -64,6 +64,13 @@ _UNREADABLE = (
     LookupError,
 )
 """What torch.load and load_state_dict raise for files that are damaged or of another model."""
+_NO_START: dict[str, Any] = {
+    "backbone_weights": None,
+    "backbone_init": "random",
+    "grid_init": "random",
+    "upsampling_init": "random",
+}
+"""Settings of `model` for weights that are about to be loaded."""
 
 
 def save_checkpoint(
@@ -156,6 +163,9 @@ class PredictorParts(NamedTuple):
 def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) -> PredictorParts:
     """Rebuild the network of a checkpoint from its own settings.
 
+    The checkpoint holds every weight, so what they started from is not asked for again: the file of
+    ImageNet weights may be gone.
+
     Args:
         folder: A checkpoint folder, such as `checkpoints/best` of a run.
         assets_root: Where licensed body models are; None takes the checkpoint's setting.
@@ -170,7 +180,8 @@ def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) ->
     except ConfigError as error:
         raise CheckpointError(f"the settings in {folder / META} do not fit: {error}") from error
     body = load_body(meta.mesh, assets_root or config.assets.root)
-    model = build_model(config, body)
+    network = replace(config.model, **_NO_START)
+    model = build_model(replace(config, model=network), body)
     load_weights(model, folder)
     return PredictorParts(config, body, model.eval(), meta)
 
