@@ -74,6 +74,18 @@ def test_run_from_files(body, make_config, files):
     )
 
 
+def test_pictures_of_the_epochs_show_the_same_images(body, make_config, files):
+    config = make_config(eval__gallery_images=2, eval__pictures_every=2, optim__epochs=4, **files)
+    fit(config, LocalWorker("cpu"), LocalDataSource(config, body.spec), body=body)
+    folder = Path(config.run.output_dir) / "pictures"
+    drawn = sorted(folder.glob("epoch-*.png"))
+    assert [path.name for path in drawn] == ["epoch-002.png", "epoch-004.png"]
+    first, last = (cv2.imread(str(path)) for path in drawn)
+    assert first.shape == (2 * 224, 4 * 224, 3)
+    np.testing.assert_array_equal(first[:, :224], last[:, :224])
+    assert (first[:, 224:] != last[:, 224:]).any(), "the network has changed"
+
+
 def test_rows_without_meshes_train_on_joints_and_say_what_is_missing(body, make_config, tmp_path):
     config = make_config(
         data__train_yaml=write(tmp_path, body, "train", range(4), body_model="anny_body"),
