@@ -6,7 +6,6 @@ from disk; pictures and mesh files are also written beside it.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,17 +13,16 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from metro_ray.inference.export import export_mesh
 from metro_ray.inference.gallery_page import metrics_table, page
+from metro_ray.inference.page_parts import encode_jpeg, figure, to_base64
 from metro_ray.inference.render import draw_joints, overlay, side_view
 from metro_ray.inference.result import MeshResult, close_up
 
 _PANEL_PX = 384
-_JPEG_QUALITY = 88
 MESH_FILES = (".obj", ".glb")
 """Formats written beside the page for every item."""
 
@@ -101,7 +99,7 @@ class _SharedFaces:
         return f"faces{len(self._arrays) - 1}"
 
     def scripts(self) -> str:
-        arrays = (_base64(np.ascontiguousarray(faces, "<u4").tobytes()) for faces in self._arrays)
+        arrays = (to_base64(np.ascontiguousarray(faces, "<u4").tobytes()) for faces in self._arrays)
         return "\n".join(_data(f"faces{n}", faces=text) for n, text in enumerate(arrays))
 
 
@@ -142,21 +140,13 @@ def _card(folder: Path, number: int, item: GalleryItem, faces: _SharedFaces) -> 
 
 
 def _figure(path: Path, picture: UInt8[np.ndarray, "H W 3"], description: str) -> str:
-    done, encoded = cv2.imencode(
-        ".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    assert done, "OpenCV encodes every uint8 picture"
-    path.write_bytes(encoded.tobytes())
-    source = f"data:image/jpeg;base64,{_base64(encoded.tobytes())}"
-    caption = description.split(" ", 1)[0]
-    return (
-        f'<figure><img src="{source}" alt="{escape(description)}" width="{picture.shape[1]}" '
-        f'height="{picture.shape[0]}"><figcaption>{caption}</figcaption></figure>'
-    )
+    jpeg = encode_jpeg(picture)
+    path.write_bytes(jpeg)
+    return figure(jpeg, picture.shape[:2], description, description.split(" ", 1)[0])
 
 
 def _curves(path: Path) -> str:
-    source = f"data:image/png;base64,{_base64(path.read_bytes())}"
+    source = f"data:image/png;base64,{to_base64(path.read_bytes())}"
     return f'<img class="curves" src="{source}" alt="training curves">'
 
 
@@ -174,11 +164,7 @@ def _data(identifier: str, **values: str) -> str:
 
 
 def _points(vertices: Float32[np.ndarray, "V 3"]) -> str:
-    return _base64(np.ascontiguousarray(vertices, "<f4").tobytes())
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+    return to_base64(np.ascontiguousarray(vertices, "<f4").tobytes())
 
 
 def _file_name(title: str) -> str:

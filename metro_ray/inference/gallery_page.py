@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
 from metro_ray.inference.mesh_viewer import VIEWER_JS
+from metro_ray.inference.page_parts import document
 
 _METRIC_TITLES = {
     "mpjpe_mm": ("MPJPE", "mean joint error after root alignment"),
@@ -16,41 +16,23 @@ _METRIC_TITLES = {
 }
 
 _STYLE = """
-:root { color-scheme: light dark; --back: #f5f5f7; --card: #ffffff; --text: #1d1d22;
-  --quiet: #6a6a75; --line: #dddde3; --accent: #2764c5; }
-@media (prefers-color-scheme: dark) { :root { --back: #141417; --card: #1f1f24; --text: #ececf1;
-  --quiet: #9c9ca8; --line: #34343c; --accent: #8ab4ff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1500px; padding: 1.6rem; background: var(--back);
-  color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-h1 { margin: 0 0 .3rem; font-size: 1.7rem; letter-spacing: -.01em; }
-.notes { margin: 0; color: var(--quiet); }
 .summary { display: flex; flex-wrap: wrap; gap: 1.4rem; align-items: flex-start;
   margin: 1.2rem 0 1.6rem; }
-table { border-collapse: collapse; background: var(--card); border: 1px solid var(--line);
-  border-radius: 10px; border-spacing: 0; overflow: hidden; }
-th, td { padding: .45rem .9rem; text-align: right; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--quiet); font-weight: 500; }
-th:first-child { text-align: left; } tbody th small { display: block; color: var(--quiet);
-  font-weight: 400; }
-td { font-variant-numeric: tabular-nums; }
+td { text-align: right; }
 .curves { max-width: min(100%, 820px); border-radius: 10px; border: 1px solid var(--line); }
-article { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
-  padding: .9rem 1rem; margin-bottom: 1.1rem; }
+article { margin-bottom: 1.1rem; }
 article header { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline; }
-h2 { margin: 0; font-size: 1rem; overflow-wrap: anywhere; }
 .errors { margin: 0; color: var(--quiet); font-variant-numeric: tabular-nums; }
 .errors b { font-weight: 500; color: var(--text); }
 .panels { display: grid; grid-template-columns: repeat(5, 1fr); gap: .6rem; margin-top: .6rem; }
 @media (max-width: 900px) { .panels { grid-template-columns: repeat(2, 1fr); } }
-figure { margin: 0; } figcaption { color: var(--quiet); font-size: .85rem; padding-top: .15rem; }
-figure img, canvas.mesh { display: block; width: 100%; height: auto; aspect-ratio: 1;
-  border-radius: 8px; }
-canvas.mesh { background: linear-gradient(#f2f2f5, #d6d6da); cursor: grab; touch-action: none; }
+figure img, canvas.mesh { width: 100%; aspect-ratio: 1; border-radius: 8px; }
+canvas.mesh { display: block; height: auto; background: linear-gradient(#f2f2f5, #d6d6da);
+  cursor: grab; touch-action: none; }
 canvas.mesh:active { cursor: grabbing; }
 canvas.mesh:focus-visible { outline: 2px solid var(--accent); }
 label { float: right; } footer { font-size: .85rem; padding-top: .2rem; }
-a { color: var(--accent); margin-right: .7rem; }
+footer a { margin-right: .7rem; }
 """
 
 
@@ -58,15 +40,11 @@ def page(
     *, title: str, notes: Sequence[str], table: str, curves: str, cards: str, data: str
 ) -> str:
     """The whole document; `title` and `notes` are plain text, the rest is HTML."""
-    lines = "<br>".join(escape(note) for note in notes)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
-        f'<h1>{escape(title)}</h1><p class="notes">{lines}</p>'
+    body = (
         f'<section class="summary">{table}{curves}</section>\n<main>{cards}</main>\n'
-        f"{data}\n<script>{VIEWER_JS}</script></body></html>\n"
+        f"{data}\n<script>{VIEWER_JS}</script>"
     )
+    return document(title=title, notes=notes, style=_STYLE, body=body)
 
 
 def metrics_table(metrics: Mapping[str, float], split: str = "val") -> str:

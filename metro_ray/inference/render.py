@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from metro_ray.bodies.joints import JointSet
 from metro_ray.geometry import raycast
@@ -31,6 +31,8 @@ _FINGERS = {
     "Pinky": (171, 71, 188),
 }
 _MAX_SUPERSAMPLED_PX = 4_000_000
+_FAR = 1 << 24
+"""Where OpenCV stops drawing, 1/8 px."""
 _TANGLED_COVER = 50.0
 """Squared edges over squared extent above which a mesh is no surface; closed meshes have 1 to 5."""
 
@@ -91,28 +93,44 @@ def side_view(
 def draw_joints(
     image: UInt8[np.ndarray, "H W 3"], result: MeshResult
 ) -> UInt8[np.ndarray, "H W 3"]:
+    """Bones and joints over the picture, as `draw_skeleton`."""
+    return draw_skeleton(image, result.joints_px, result.joint_set)
+
+
+def draw_skeleton(
+    image: UInt8[np.ndarray, "H W 3"],
+    joints_px: Float32[np.ndarray, "J 3"],
+    joint_set: JointSet,
+    seen: Bool[np.ndarray, " J"] | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
     """Bones and joints over the picture.
 
     Bodies: the person's own right side red, left blue, middle yellow; hands: a colour a finger.
+
+    Args:
+        image: RGB.
+        joints_px: pixels and depth; what is nearer is drawn over what is farther.
+        joint_set: names and bones.
+        seen: joints to draw; all when left out.
     """
     canvas = image.copy()
     thick = max(2, round(min(image.shape[:2]) / 130))
     sub_pixel = 3  # OpenCV takes coordinates in 1/8 px
+    shown = np.ones(len(joint_set), bool) if seen is None else seen
+    fixed = np.clip(joints_px[:, :2] * (1 << sub_pixel), -_FAR, _FAR)
+    pixels = [(x, y) for x, y in np.rint(fixed).astype(int).tolist()]
 
-    def pixel(joint: int) -> tuple[int, int]:
-        x, y = np.rint(result.joints_px[joint, :2] * (1 << sub_pixel)).astype(int).tolist()
-        return x, y
-
-    bones = sorted(result.joint_set.bones, key=lambda bone: -result.joints_px[list(bone), 2].mean())
+    bones = sorted(joint_set.bones, key=lambda bone: -joints_px[list(bone), 2].mean())
+    bones = [(a, b) for a, b in bones if shown[a] and shown[b]]
     for width, dark in ((thick + 2, True), (thick, False)):
         for a, b in bones:
-            shade = (25, 25, 30) if dark else _bone_color(result.joint_set, a, b)
-            cv2.line(canvas, pixel(a), pixel(b), shade, width, cv2.LINE_AA, sub_pixel)
-    for joint in range(len(result.joint_set)):
+            shade = (25, 25, 30) if dark else _bone_color(joint_set, a, b)
+            cv2.line(canvas, pixels[a], pixels[b], shade, width, cv2.LINE_AA, sub_pixel)
+    for joint in np.flatnonzero(shown).tolist():
         radius = (thick + 1) << sub_pixel
-        cv2.circle(canvas, pixel(joint), radius, (25, 25, 30), -1, cv2.LINE_AA, sub_pixel)
+        cv2.circle(canvas, pixels[joint], radius, (25, 25, 30), -1, cv2.LINE_AA, sub_pixel)
         inner = thick << sub_pixel
-        cv2.circle(canvas, pixel(joint), inner, (250, 250, 250), -1, cv2.LINE_AA, sub_pixel)
+        cv2.circle(canvas, pixels[joint], inner, (250, 250, 250), -1, cv2.LINE_AA, sub_pixel)
     return canvas
 
 
