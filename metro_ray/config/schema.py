@@ -212,6 +212,9 @@ class TrainConfig(Strict):
         others = ("mano", "anny_hand") if self.kind == "body" else ("smpl", "anny_body")
         fits = self.model.mesh not in others
         require(fits, "model.mesh", f"a {self.kind} model or auto", self.model.mesh)
+        fits = self.optim.compile == "none" or self.model.recompute == "none"
+        rule = "none where optim.compile is on (PyTorch compiles no recomputation with BatchNorm)"
+        require(fits, "model.recompute", rule, self.model.recompute)
         for name in ("multiscale", "aml"):
             fits = self.kind == "hand" or not getattr(self.eval, name)
             require(fits, f"eval.{name}", "false for bodies (it belongs to hands)", True)

@@ -19,6 +19,10 @@ from metro_ray.errors import ConfigError
         ({"model.batch_norm": "synced"}, r"model\.batch_norm must be one of local, sync, frozen"),
         ({"model.recompute": "some"}, r"model\.recompute must be one of none, encoders"),
         (
+            {"optim.compile": "default", "model.recompute": "encoders"},
+            r"model\.recompute must be none where optim\.compile is on .*got 'encoders'",
+        ),
+        (
             {"model.arch": "timm/resnet50", "model.recompute": "all"},
             r"model\.recompute must be none or encoders for timm backbones, got 'all'",
         ),
