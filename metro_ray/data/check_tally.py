@@ -20,8 +20,8 @@ MAX_EXAMPLES = 10
 MAX_DISTINCT = 500
 OTHERS = "others"
 
-BOX_EDGES_PX = np.array([0, *np.round(16 * 2 ** (np.arange(19) / 2)), np.inf])
-"""Box sides: two bins an octave from 16 px on."""
+BOX_EDGES_PX = np.array([0, *np.round(16 * 2 ** (np.arange(38) / 4)), np.inf])
+"""Box sides: four bins an octave from 16 px on."""
 CONFIDENCE_EDGES = np.array([-np.inf, *np.linspace(0, 1, 11)[1:-1], np.inf])
 POSE_EDGES_DEG = np.array([*np.arange(0, 190, 10), np.inf])
 HISTOGRAMS = {
