@@ -7,12 +7,12 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.data.writer import TsvDatasetWriter
 
 
-def write_rows(folder, name, num_rows, broken=(), spec=None):
-    """A data set of small pictures whose rows can be told apart; `broken` rows are no JPEGs."""
+def write_rows(folder, name, num_rows, broken=(), spec=None, first=0):
+    """Small pictures that can be told apart, numbered from `first`; `broken` ones are no JPEGs."""
     spec = spec or get_spec("anny_body")
     joints = len(spec.label_joints)
     with TsvDatasetWriter(folder, name) as writer:
-        for row in range(num_rows):
+        for row in range(first, first + num_rows):
             rng = np.random.default_rng(row)
             image = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (80, 60))
             data = cv2.imencode(".jpg", image)[1].tobytes()

@@ -1,4 +1,4 @@
-"""The ledger of rows: what every rank gets, in which order, with bad rows and slow ranks."""
+"""What the ranks get: the plan's batches, bad rows, errors; `test_ledger.py` counts rows."""
 
 import threading
 import time
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from small_rows import write_rows
 
-from metro_ray.bodies.spec import get_spec
 from metro_ray.cluster.data import RayDataSource
 from metro_ray.cluster.stream import cut_chunks
 from metro_ray.data.plan import EpochPlan
@@ -15,82 +14,21 @@ from metro_ray.errors import DataError
 from metro_ray.training.data_source import LocalDataSource
 
 from .conftest import BROKEN, NUM_TRAIN, NUM_VAL
-
-SPEC = get_spec("anny_body")
-
-
-class Ranks:
-    """Several ranks as threads of this process, each with its own source."""
-
-    def __init__(self, config, plan, world_size, slow=None):
-        self.slow = slow
-        self.world_size = world_size
-        self.barrier = threading.Barrier(world_size)
-        self.gathered = [None] * world_size
-        self.sources = [
-            RayDataSource(
-                config,
-                SPEC,
-                plan,
-                rank=rank,
-                world_size=world_size,
-                gather=lambda value, rank=rank: self.gather(rank, value),
-            )
-            for rank in range(world_size)
-        ]
-
-    def gather(self, rank, value):
-        self.gathered[rank] = value
-        self.barrier.wait(timeout=60)
-        everything = list(self.gathered)
-        self.barrier.wait(timeout=60)
-        return everything
-
-    def run(self, what):
-        """Batches of every rank from `what(source)`; row ids and whether they count."""
-        results = [None] * self.world_size
-
-        def consume(rank):
-            taken = []
-            for batch in what(self.sources[rank]):
-                taken.append(batch)
-                if rank == self.slow:
-                    time.sleep(0.2)
-            results[rank] = taken
-
-        threads = [
-            threading.Thread(target=consume, args=(rank,)) for rank in range(self.world_size)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(timeout=120)
-        assert all(result is not None for result in results)
-        return results
-
-    def close(self):
-        for source in self.sources:
-            source.close()
-
-
-def counted_rows(results):
-    return sorted(int(r) for batches in results for b in batches for r in b.row_id[b.valid])
+from .ranks import SPEC, Ranks, counted_rows
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("world_size", "slow"), [(1, None), (2, None), (2, 1)])
-def test_every_row_once_per_epoch_in_the_plans_order(ray_cluster, make_config, world_size, slow):
+def test_two_ranks_get_the_plans_batches_and_both_know_the_bad_rows(ray_cluster, make_config):
     config = make_config()
-    ranks = Ranks(config, ray_cluster, world_size, slow)
     good = [row for row in range(NUM_TRAIN) if row not in BROKEN]
     orders = []
-    try:
+    with Ranks(config, ray_cluster, 2, slow=1) as ranks:
         for epoch in range(2):
             results = ranks.run(lambda source, epoch=epoch: source.train_batches(epoch))
             plan = EpochPlan(
                 num_rows=NUM_TRAIN,
                 batch_size=4,
-                world_size=world_size,
+                world_size=2,
                 seed=config.optim.seed,
                 epoch=epoch,
             )
@@ -109,19 +47,14 @@ def test_every_row_once_per_epoch_in_the_plans_order(ray_cluster, make_config, w
             assert report["count"] == len(BROKEN)
             assert [row["key"] for row in report["rows"]] == [f"row{row}.jpg" for row in BROKEN]
             assert "cannot be decoded" in report["rows"][0]["reason"]
-    finally:
-        ranks.close()
 
 
 @pytest.mark.ray
 def test_batches_are_those_of_the_local_source_bit_by_bit(ray_cluster, make_config):
     config = make_config()
     local = LocalDataSource(config, SPEC)
-    ranks = Ranks(config, ray_cluster, 1)
-    try:
+    with Ranks(config, ray_cluster, 1) as ranks:
         [streamed] = ranks.run(lambda source: source.train_batches(1))
-    finally:
-        ranks.close()
     for ours, theirs in zip(streamed, local.train_batches(1), strict=True):
         assert ours.keys == theirs.keys
         for name in ours._fields[:-1]:
@@ -132,12 +65,9 @@ def test_batches_are_those_of_the_local_source_bit_by_bit(ray_cluster, make_conf
 
 @pytest.mark.ray
 def test_an_epoch_resumes_at_a_batch(ray_cluster, make_config):
-    ranks = Ranks(make_config(), ray_cluster, 1)
-    try:
+    with Ranks(make_config(), ray_cluster, 1) as ranks:
         [whole] = ranks.run(lambda source: source.train_batches(0))
         [rest] = ranks.run(lambda source: source.train_batches(0, 36))
-    finally:
-        ranks.close()
     assert [b.row_id.tolist() for b in rest] == [b.row_id.tolist() for b in whole[9:]]
     assert all(a.image.equal(b.image) for a, b in zip(rest, whole[9:], strict=True))
 
