@@ -73,7 +73,7 @@ class RawFolders:
 
     def hand_labels(self, sample):
         rng = np.random.default_rng(sample)
-        xyz = rng.uniform(-0.1, 0.1, (21, 3)) + [0, 0, 0.6]
+        xyz = rng.uniform(-0.1, 0.1, (21, 3)) + np.array([0, 0, 0.6])
         return xyz, rng.normal(0, 0.4, 48), rng.normal(0, 0.5, 10)
 
     def freihand_official(self, folder, samples=3, versions=4, test_labels=True):
@@ -271,7 +271,7 @@ class RawFolders:
         return (
             file,
             points,
-            {sub: (points, pose if fit else None, betas if fit else None) for sub in subs},
+            dict.fromkeys(subs, (points, pose if fit else None, betas if fit else None)),
         )
 
     # UP-3D
@@ -363,7 +363,7 @@ class RawFolders:
             for person in range(2):
                 number = 10 * picture + person
                 points = self.truth.joints17(random_pose(number), random_betas(number)) * 1000
-                points = points + [0, 0, 5000 - 1000 * person]
+                points = points + np.array([0, 0, 5000 - 1000 * person])
                 joints = np.random.default_rng(number).normal(0, 100, (21, 3))
                 names = ("Pelvis", "R_Hip", "R_Knee", "R_Ankle", "L_Hip", "L_Knee", "L_Ankle", "L_Shoulder", "L_Elbow", "L_Wrist", "R_Shoulder", "R_Elbow", "R_Wrist")  # fmt: skip
                 from metro_ray.data.raw.muco import MUCO_JOINTS

@@ -135,7 +135,7 @@ def test_pictures_of_other_formats_are_refused_as_they_are(folders, tmp_path):
     folder = folders.coco(tmp_path)
     file = folder / "train2014" / "COCO_train2014_000000000000.jpg"
     file.write_bytes(cv2.imencode(".bmp", cv2.imread(str(file)))[1].tobytes())
-    with pytest.raises(DataError, match="neither JPEG nor PNG.*images='metro'"):
+    with pytest.raises(DataError, match=r"neither JPEG nor PNG.*images='metro'"):
         open_raw("coco", folder, split="train2014").row(0)
     assert open_raw("coco", folder, split="train2014", images="metro").row(0).hw == (120, 160)
 
@@ -166,7 +166,7 @@ def test_wrong_names_list_the_right_ones(folders, tmp_path):
     ],
 )
 def test_missing_files_say_where_they_come_from(tmp_path, name, file, origin):
-    with pytest.raises(DataError, match="docs/datasets.md") as error:
+    with pytest.raises(DataError, match=r"docs/datasets.md") as error:
         open_raw(name, tmp_path, split=RAW[name].splits[0])
     assert str(tmp_path / file) in str(error.value)
     assert origin in str(error.value)
@@ -176,7 +176,7 @@ def test_missing_files_say_where_they_come_from(tmp_path, name, file, origin):
 def test_missing_smpl_files_are_told_at_once(folders, tmp_path, name):
     split = RAW[name].splits[0]
     folder = write(folders, LAYOUTS[name][0], tmp_path / "data", split)
-    with pytest.raises(AssetNotFoundError, match="smplify.is.tue.mpg.de"):
+    with pytest.raises(AssetNotFoundError, match=r"smplify.is.tue.mpg.de"):
         open_raw(name, folder, split=split, assets_root=tmp_path)
 
 
