@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,6 +15,8 @@ import numpy as np
 from metro_ray.data.storage import exists, is_url, read_bytes
 from metro_ray.data.transform import decode_image
 from metro_ray.errors import ConfigError, DataError
+
+_LOG = logging.getLogger(__name__)
 
 Images = Literal["original", "metro"]
 """The files' own bytes, or decoded and encoded again as METRO's converters do."""
@@ -44,6 +47,7 @@ def read_json(path: Path, how: str) -> Any:
     Raises:
         DataError: it is missing or cut.
     """
+    _LOG.info("reading %s", path)
     try:
         return json.loads(read_file(path, how))
     except ValueError as error:
@@ -125,7 +129,7 @@ class ImageFolder:
         if not self.remote and not folder.is_dir():
             raise DataError(f"folder {folder} does not exist. {how}. {_DOCS}")
         self.folder = folder
-        self._images = images
+        self.images: Images = images
 
     def read(self, name: str) -> tuple[bytes, tuple[int, int] | None]:
         """Encoded picture, and (height, width) where it had to be decoded anyway.
@@ -140,7 +144,7 @@ class ImageFolder:
         if not exists(path):
             raise DataError(f"picture {path} does not exist")
         data = read_bytes(path)
-        if self._images == "original":
+        if self.images == "original":
             if not data.startswith((_JPEG, _PNG)):
                 raise DataError(
                     f"{path} is neither JPEG nor PNG and cannot be stored as it is; "

@@ -83,7 +83,7 @@ class RawDataset(ABC):
             raise DataError(
                 f"{name}: not one annotation became a row. {entries.skipped.describe()}"
             )
-        self.name = name
+        self.name = name if images.images == "original" else f"{name}, pictures encoded as METRO"
         self._title = title
         self._images = images
         self._entries = entries

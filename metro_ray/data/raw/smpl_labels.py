@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -40,8 +40,24 @@ class SmplJoints(NamedTuple):
     """SMPL's own pelvis, about which the body turns."""
 
 
+_loading = threading.Lock()
+
+
+def _load(folder: Path) -> SmplBody:
+    """The model of a folder; one thread reads the files, the others wait for it."""
+    with _loading:
+        return _read(folder)
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path) -> SmplBody:
+    from metro_ray.bodies.smpl import load_smpl
+
+    return load_smpl(folder)
+
+
 class SmplLabels:
-    """The neutral SMPL, loaded at first use in each process; pickles as its folder."""
+    """The neutral SMPL, loaded at first use, once in a process; pickles as its folder."""
 
     def __init__(self, assets_root: str | Path | None = None) -> None:
         """Look for its files.
@@ -50,23 +66,9 @@ class SmplLabels:
             AssetNotFoundError: one is missing.
         """
         self._folder = assets_folder(assets_root).absolute()
-        self._lock = threading.Lock()
         for asset in ASSETS:
             if SPEC.name in asset.bodies:
                 find_asset(asset.name, self._folder)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_folder": self._folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-
-    @cached_property
-    def _body(self) -> SmplBody:
-        from metro_ray.bodies.smpl import load_smpl
-
-        return load_smpl(self._folder)
 
     def joints(self, pose: Float[np.ndarray, " 72"], betas: Float[np.ndarray, " 10"]) -> SmplJoints:
         """Joints of a pose and shape."""
@@ -74,8 +76,7 @@ class SmplLabels:
 
         from metro_ray.geometry.rotations import axis_angle_to_matrix
 
-        with self._lock:
-            body = self._body
+        body = _load(self._folder)
         vectors = torch.tensor(np.asarray(pose), dtype=torch.float32).reshape(1, -1, 3)
         shape = torch.tensor(np.asarray(betas), dtype=torch.float32)[None]
         with torch.inference_mode():
