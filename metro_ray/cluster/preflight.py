@@ -85,8 +85,18 @@ def _check_earlier_run(config: TrainConfig, mesh: str, output_dir: Path) -> str 
         require_same_architecture,
         require_same_course,
     )
+    from metro_ray.training.upload import RunUpload
 
     folder = last_checkpoint(output_dir)
+    if config.run.upload_to is not None:
+        upload = RunUpload(config.run.upload_to)
+        if config.run.resume and folder is None:
+            folder = upload.fetch_last(output_dir / "checkpoints")
+        elif folder is None and not config.run.overwrite and upload.holds_run():
+            raise ConfigError(
+                f"run.upload_to {config.run.upload_to} holds an earlier run: --run.resume true "
+                "goes on with it, --run.overwrite true replaces it, or choose another place"
+            )
     if folder is None:
         return None
     if config.run.resume:

@@ -3,7 +3,7 @@
 Every setting has a dotted key (`optim.lr`), used alike on the command line, in YAML presets and as
 a search key of a sweep. METRO's own flags are a second spelling of some of them (`flags.py`).
 Values are checked where they are made and never corrected. The sections `model` and `optim` are in
-`learning.py`.
+`learning.py`, `views` in `views.py`.
 
 The defaults written here are METRO's for bodies; where METRO's hand parser has others, `flags.py`
 holds them and `load.load_config("hand")` applies them. The text under a field is its --help.
@@ -17,6 +17,7 @@ from typing import Literal
 
 from metro_ray.config.checks import Strict, at_least, below_one, positive, require
 from metro_ray.config.learning import ModelConfig, OptimConfig
+from metro_ray.config.views import ViewsConfig
 
 Kind = Literal["body", "hand"]
 
@@ -122,7 +123,7 @@ class EvalConfig(Strict):
     pictures_every: int = 1
     """Epochs between two pictures of predictions (pictures/epoch-NNN.png); 0 draws none."""
     multiscale: bool = False
-    """Hand test-time augmentation over scales and rotations."""
+    """Test-time augmentation over scales and rotations in prediction jobs, see views."""
     scale_factor: float = 1.0
     """Box scale factor while evaluating (METRO's --sc)."""
     rotation_deg: float = 0.0
@@ -162,6 +163,12 @@ class RunConfig(Strict):
     """Best checkpoints kept beside the last one."""
     checkpoint_every: int | None = None
     """Steps between two checkpoints inside an epoch; None writes them at epoch ends only."""
+    background_checkpoints: bool = True
+    """Write checkpoints while training goes on; takes the memory of one checkpoint."""
+    upload_to: str | None = None
+    """URL (s3://bucket/run, any fsspec one) to which checkpoints are copied as they are written,
+    and the rest of the run's folder at its end; run.resume takes the last one from there where
+    output_dir has none."""
 
     def __post_init__(self) -> None:
         at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
@@ -205,6 +212,7 @@ class TrainConfig(Strict):
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     run: RunConfig = field(default_factory=RunConfig)
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
@@ -215,6 +223,5 @@ class TrainConfig(Strict):
         fits = self.optim.compile == "none" or self.model.recompute == "none"
         rule = "none where optim.compile is on (PyTorch compiles no recomputation with BatchNorm)"
         require(fits, "model.recompute", rule, self.model.recompute)
-        for name in ("multiscale", "aml"):
-            fits = self.kind == "hand" or not getattr(self.eval, name)
-            require(fits, f"eval.{name}", "false for bodies (it belongs to hands)", True)
+        fits = self.kind == "hand" or not self.eval.aml
+        require(fits, "eval.aml", "false for bodies (it belongs to hands)", True)

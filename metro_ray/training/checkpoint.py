@@ -20,13 +20,14 @@ import os
 import pickle
 import shutil
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from metro_ray.bodies import load_body
 from metro_ray.config.load import from_dict
@@ -97,9 +98,72 @@ def save_checkpoint(
     Returns:
         The folder, and the meta data as written.
     """
+    name = reserve_name(root, meta)
+    snapshot = take_snapshot(model, optimizer, average, copy=False)
+    return root / name, write_checkpoint(
+        root, name, snapshot, meta, best=meta.best, metric=metric, keep=keep
+    )
+
+
+class Snapshot(NamedTuple):
+    """What a checkpoint's files hold, in the CPU's memory."""
+
+    networks: dict[str, dict[str, Tensor]]
+    """Tensors by the file they go to."""
+    optimizer: dict[str, Any]
+
+
+def take_snapshot(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None = None,
+    *,
+    copy: bool,
+) -> Snapshot:
+    """Weights and optimizer state as they are now.
+
+    Args:
+        model: Not wrapped.
+        optimizer: Of the model.
+        average: The network with the moving average, where one is kept.
+        copy: Make it independent of steps to come; otherwise tensors on the CPU are shared.
+    """
+
+    def keep(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensor = value.detach().to("cpu", copy=copy)
+            return tensor.contiguous()
+        if isinstance(value, dict):
+            return {key: keep(item) for key, item in value.items()}
+        return [keep(item) for item in value] if isinstance(value, list) else value
+
+    networks = {WEIGHTS: model} if average is None else {WEIGHTS: average, TRAINED: model}
+    tensors = {name: keep(dict(network.state_dict())) for name, network in networks.items()}
+    return Snapshot(tensors, keep(optimizer.state_dict()))
+
+
+def reserve_name(root: Path, meta: CheckpointMeta) -> str:
+    """Name of the folder that a checkpoint will have."""
     root.mkdir(parents=True, exist_ok=True)
-    name = _unused_name(root, f"{_PREFIX}{meta.epoch}-{meta.step}")
-    best = [entry for entry in meta.best if (root / entry.folder).is_dir()]
+    return _unused_name(root, f"{_PREFIX}{meta.epoch}-{meta.step}")
+
+
+def write_checkpoint(
+    root: Path,
+    name: str,
+    snapshot: Snapshot,
+    meta: CheckpointMeta,
+    *,
+    best: Sequence[BestEntry],
+    metric: tuple[str, float] | None,
+    keep: int,
+) -> CheckpointMeta:
+    """Write a snapshot as `save_checkpoint` does, whose arguments these are.
+
+    Returns:
+        The meta data as written.
+    """
+    best = [entry for entry in best if (root / entry.folder).is_dir()]
     if metric is not None:
         best.append(
             BestEntry(
@@ -109,14 +173,14 @@ def save_checkpoint(
         best = sorted(best, key=lambda entry: entry.value)[:keep]
     meta = replace(meta, best=tuple(best), versions=versions())
     partial = root / f"{_PARTIAL}{name}"
-    _write_folder(partial, model, average, optimizer, meta)
+    _write_folder(partial, snapshot, meta)
     partial.rename(root / name)
     fsync_folder(root)
     replace_link(root / "last", name)
     if best:
         replace_link(root / "best", best[0].folder)
     _prune(root, {name, *(entry.folder for entry in best)})
-    return root / name, meta
+    return meta
 
 
 def load_checkpoint(
@@ -186,23 +250,15 @@ def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) ->
     return PredictorParts(config, body, model.eval(), meta)
 
 
-def _write_folder(
-    folder: Path,
-    model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    meta: CheckpointMeta,
-) -> None:
+def _write_folder(folder: Path, snapshot: Snapshot, meta: CheckpointMeta) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
-    networks = {WEIGHTS: model} if average is None else {WEIGHTS: average, TRAINED: model}
-    for name, network in networks.items():
-        tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    for name, tensors in snapshot.networks.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
-    torch.save(optimizer.state_dict(), folder / OPTIMIZER)
+    torch.save(snapshot.optimizer, folder / OPTIMIZER)
     write_json(folder / META, asdict(meta))
-    for name in {*FILES, *networks}:
+    for name in {*FILES, *snapshot.networks}:
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     fsync_folder(folder)

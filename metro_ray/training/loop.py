@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from metro_ray.training.files import write_bytes
 from metro_ray.training.logs import METRO, run_log
 from metro_ray.training.recorder import Recorder
 from metro_ray.training.trainer import Trainer
+from metro_ray.training.upload import RunUpload
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -63,6 +65,7 @@ def fit(
         TrainingError: No batches to train on, or too many steps in a row that are not finite.
         CheckpointError: A checkpoint to start from is broken or of another architecture.
         ConfigError: Settings that do not fit the body model.
+        StorageError: The finished run could not be copied to `run.upload_to`.
     """
     folder = Path(config.run.output_dir)
     evaluating = config.eval.only
@@ -80,7 +83,10 @@ def fit(
         writes = worker.rank == 0 and not evaluating
         if writes:
             write_bytes(folder / "config.yaml", dump_yaml(config).encode())
-        with Recorder(folder, enabled=writes, from_step=trainer.step) as recorder:
+        with (
+            closing(trainer),
+            Recorder(folder, enabled=writes, from_step=trainer.step) as recorder,
+        ):
             if evaluating:
                 metrics = trainer.validate(recorder)
                 worker.report(_existing(metrics))
@@ -121,6 +127,11 @@ def _finish(
         rows=recorder.rows,
     )
     result = finish_run(summary, trainer.model, trainer.body)
+    if config.run.upload_to is not None:
+        upload = RunUpload(config.run.upload_to)
+        if not config.eval.only:
+            upload.checkpoints(run_dir / "checkpoints")
+        upload.run(run_dir)
     checkpoint = None if result["checkpoint"] is None else Path(result["checkpoint"])
     return TrainResult(
         run_dir=run_dir, checkpoint=checkpoint, metrics=_existing(metrics), result=result

@@ -16,14 +16,14 @@ from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.metrics.accumulate import all_reduce_with
 from metro_ray.training.average import WeightAverage
 from metro_ray.training.builders import loss_weights, prepare_model
-from metro_ray.training.checkpoint import load_checkpoint, save_checkpoint
+from metro_ray.training.checkpoint import load_checkpoint
 from metro_ray.training.checkpoint_meta import (
-    BestEntry,
     CheckpointMeta,
     read_meta,
     require_same_architecture,
     require_same_course,
 )
+from metro_ray.training.checkpoint_writer import CheckpointWriter
 from metro_ray.training.context import broadcast_buffers
 from metro_ray.training.guard import NonFiniteGuard
 from metro_ray.training.logs import METRO, log_validation
@@ -38,6 +38,7 @@ from metro_ray.training.step import (
     make_scaler,
     seed_step,
 )
+from metro_ray.training.upload import RunUpload
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -71,7 +72,6 @@ class Trainer:
         model: Metro,
     ) -> None:
         self._config, self._worker, self._data = config, worker, data
-        self._checkpoints = Path(config.run.output_dir) / "checkpoints"
         self.model = model
         self.body = body.to(worker.device)
         optim = config.optim
@@ -102,7 +102,12 @@ class Trainer:
             scaler=self._scaler,
         )
         self.epoch, self.step, self.row_in_epoch = 0, 0, 0
-        self._best: tuple[BestEntry, ...] = ()
+        self._writer = CheckpointWriter(
+            Path(config.run.output_dir) / "checkpoints",
+            keep=config.run.keep_checkpoints,
+            in_background=config.run.background_checkpoints,
+            upload=None if config.run.upload_to is None else RunUpload(config.run.upload_to),
+        )
         self._reported: dict[str, float] = {}
         self._pictures = EpochPictures(config, self.body)
 
@@ -124,7 +129,7 @@ class Trainer:
             self._scaler.load_state_dict(meta.loss_scale)
         self._guard.skipped, self._guard.in_a_row = meta.skipped_steps
         self.epoch, self.step, self.row_in_epoch = meta.epoch, meta.step, meta.row_in_epoch
-        self._best = meta.best
+        self._writer.best = meta.best
         where = (folder, meta.epoch, meta.row_in_epoch, meta.step)
         METRO.info("Continuing from %s: epoch %d, row %d, step %d", *where)
 
@@ -154,6 +159,14 @@ class Trainer:
             self._draw_pictures()
             self._save_and_report(metrics)
         return metrics
+
+    def close(self) -> None:
+        """Wait for the checkpoint that is being written.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        self._writer.wait()
 
     def validate(self, recorder: Recorder) -> dict[str, float]:
         """Metrics of the model, or its moving average; empty where there are no validation rows."""
@@ -290,18 +303,12 @@ class Trainer:
             averaged=0 if self._average is None else self._average.updates,
             loss_scale=self._scaler.state_dict(),
             skipped_steps=(self._guard.skipped, self._guard.in_a_row),
-            best=self._best,
             metrics=dict(metrics),
         )
-        folder, meta = save_checkpoint(
-            self._checkpoints,
+        return self._writer.save(
             self.model,
             self._optimizer,
             meta,
             average=None if self._average is None else self._average.model,
             metric=ranked,
-            keep=self._config.run.keep_checkpoints,
         )
-        self._best = meta.best
-        METRO.info("Save checkpoint to %s", folder)
-        return folder

@@ -176,7 +176,8 @@ def test_a_killed_rank_is_started_again_from_the_last_checkpoint(
 
     monkeypatch.setattr(train, "train_rank", dies_after_its_first_report)
     run = tmp_path / "run"
-    summary = run_train(make_config(**{"optim.epochs": 2, "run.output_dir": str(run)}))
+    at_once = {"run.background_checkpoints": False}  # so the report means that it is written
+    summary = run_train(make_config(**at_once, **{"optim.epochs": 2, "run.output_dir": str(run)}))
     assert (run / "died").exists()
     log = (run / "log.txt").read_text()
     assert "epoch 1, row 0" in log.split("Continuing from")[1].splitlines()[0]
