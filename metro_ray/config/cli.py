@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from metro_ray.config.flag_parser import GivenFlag, flag_parser, log_remarks
-from metro_ray.config.flags import task_defaults
+from metro_ray.config.flag_parser import FlagParser, GivenFlag, flag_parser, log_remarks
+from metro_ray.config.flags import MODEL_PATH, task_defaults
 from metro_ray.config.keys import BOOLEANS, Key, find_key, read_value
 from metro_ray.config.load import build_config
 from metro_ray.config.presets import read_preset
@@ -46,14 +46,27 @@ def parse_train(kind: Kind, argv: Sequence[str], prog: str | None = None) -> Tra
         ConfigError: An unknown key, an impossible value, or two values for one key.
         SystemExit: 0 after --help; 2 after a usage error, as argparse does.
     """
-    rest, dotted = split_dotted(argv)
-    given = flag_parser(kind, prog).parse_args(rest)
-    log_remarks(given.flags)
-    settings = task_defaults(kind)
-    if given.preset is not None:
-        settings |= read_preset(given.preset, kind)
-    flags = _flag_settings(given.flags, settings["loss.levels"])
-    return build_config(kind, settings | merge(flags + dotted))
+    given = _given_settings(kind, flag_parser(kind, prog), argv)
+    return build_config(kind, task_defaults(kind) | given)
+
+
+def parse_given(kind: Kind, argv: Sequence[str], purpose: str) -> dict[str, Any]:
+    """What the command line of a job says that takes the rest from a checkpoint, by dotted key.
+
+    `--model_path` is METRO's other name of `--resume_checkpoint`.
+
+    Args:
+        kind: "body" or "hand".
+        argv: Arguments without the program's name.
+        purpose: What the job does, for --help.
+
+    Raises:
+        ConfigError, SystemExit: As `parse_train`.
+    """
+    parser = flag_parser(kind, purpose=purpose, more=[MODEL_PATH])
+    given = _given_settings(kind, parser, argv)
+    build_config(kind, task_defaults(kind) | given)  # refuses impossible values
+    return given
 
 
 def split_dotted(argv: Sequence[str]) -> tuple[list[str], list[Setting]]:
@@ -97,6 +110,16 @@ def merge(settings: Iterable[Setting]) -> dict[str, Any]:
                 f"{setting.key} is set twice: {first.spelled!r} and {setting.spelled!r}; keep one"
             )
     return {name: setting.value for name, setting in merged.items()}
+
+
+def _given_settings(kind: Kind, parser: FlagParser, argv: Sequence[str]) -> dict[str, Any]:
+    """What the arguments and the preset that they name say."""
+    rest, dotted = split_dotted(argv)
+    given = parser.parse_args(rest)
+    log_remarks(given.flags)
+    settings = {} if given.preset is None else read_preset(given.preset, kind)
+    levels = (task_defaults(kind) | settings)["loss.levels"]
+    return settings | merge(_flag_settings(given.flags, levels) + dotted)
 
 
 def _take_value(key: Key, tokens: list[str]) -> str:

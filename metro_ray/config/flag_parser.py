@@ -42,11 +42,10 @@ class Given(argparse.Namespace):
 class FlagParser(argparse.ArgumentParser):
     """METRO's parser of one task; collects the flags that are given instead of a full namespace."""
 
-    def __init__(self, kind: Kind, prog: str | None) -> None:
-        description = f"Train or evaluate METRO on {'bodies' if kind == 'body' else 'hands'}."
+    def __init__(self, kind: Kind, prog: str | None, purpose: str) -> None:
         super().__init__(
             prog=prog,
-            description=description,
+            description=f"{purpose} METRO on {'bodies' if kind == 'body' else 'hands'}.",
             usage="%(prog)s [--preset NAME|FILE] [METRO's flags] [--section.key VALUE ...]",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -114,9 +113,22 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def flag_parser(kind: Kind, prog: str | None = None) -> FlagParser:
-    """METRO's parser for bodies or hands, with unique prefixes as abbreviations."""
-    parser = FlagParser(kind, prog)
+def flag_parser(
+    kind: Kind,
+    prog: str | None = None,
+    *,
+    purpose: str = "Train or evaluate",
+    more: Iterable[Flag] = (),
+) -> FlagParser:
+    """METRO's parser for bodies or hands, with unique prefixes as abbreviations.
+
+    Args:
+        kind: "body" or "hand".
+        prog: Name of the program in the usage line.
+        purpose: What the program does, for --help.
+        more: Options beside those of METRO's training scripts.
+    """
+    parser = FlagParser(kind, prog, purpose)
     parser.add_argument(
         "--preset",
         metavar="NAME|FILE",
@@ -124,7 +136,7 @@ def flag_parser(kind: Kind, prog: str | None = None) -> FlagParser:
         help="settings to start from: `metro-ray presets` lists them",
     )
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for flag in flags_of(kind):
+    for flag in (*flags_of(kind), *more):
         if flag.group not in groups:
             groups[flag.group] = parser.add_argument_group(f"METRO's flags: {flag.group}")
         shape: dict[str, Any] = {"nargs": 0} if flag.type is bool else {"type": flag.type}

@@ -187,6 +187,12 @@ _TABLE: dict[str, tuple[Flag, ...]] = {
     ),
 }
 
+MODEL_PATH = replace(
+    _flag("--model_path", str, None, "run.resume_checkpoint", read=_text_or_none),
+    group="checkpoints",
+)
+"""The option of METRO's prediction script that its training scripts do not have."""
+
 FLAGS: tuple[Flag, ...] = tuple(
     replace(flag, group=group) for group, rows in _TABLE.items() for flag in rows
 )

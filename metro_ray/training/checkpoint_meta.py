@@ -15,7 +15,7 @@ WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.pt", "meta.json"
 TRAINED = "trained.safetensors"
 """Only where `model.safetensors` is a moving average: the weights that training goes on with."""
 FILES = (WEIGHTS, OPTIMIZER, META)
-_ARCHITECTURE = (
+ARCHITECTURE = (
     "arch",
     "input_feat_dim",
     "hidden_feat_dim",
@@ -23,6 +23,7 @@ _ARCHITECTURE = (
     "num_attention_heads",
     "intermediate_size",
 )
+"""Settings of `model` that decide which tensors a network has, or how it uses them."""
 _COURSE = {
     "model.batch_norm": "local",
     "optim.backbone_lr_factor": 1.0,
@@ -125,7 +126,7 @@ def require_same_architecture(
     """
     theirs = meta.config.get("model", {})
     pairs: dict[str, tuple[object, object]] = {"model.mesh": (meta.mesh, mesh)}
-    for name in _ARCHITECTURE:
+    for name in ARCHITECTURE:
         pairs[f"model.{name}"] = (_plain(theirs.get(name)), _plain(model_settings.get(name)))
     differing = [f"{key} is {a} there and {b} here" for key, (a, b) in pairs.items() if a != b]
     if differing:

@@ -10,6 +10,7 @@ from metro_ray.config.keys import all_keys, nest
 from metro_ray.config.load import diff_from_default, dump_yaml, from_dict, load_config, to_dict
 from metro_ray.config.presets import list_presets
 from metro_ray.config.schema import EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
+from metro_ray.config.views import ViewsConfig
 from metro_ray.errors import ConfigError
 
 PRESETS = {preset.name: preset for preset in list_presets()}
@@ -136,7 +137,10 @@ def test_nest_keeps_its_base_unchanged():
     lambda: ModelConfig(mask_fraction=-0.1),
     lambda: EvalConfig(rotation_deg=float("inf")),
     lambda: TrainConfig(kind="hand", model=ModelConfig(mesh="smpl")),
-    lambda: TrainConfig(kind="body", eval=EvalConfig(multiscale=True)),
+    lambda: TrainConfig(kind="body", eval=EvalConfig(aml=True)),
+    lambda: ViewsConfig(scales=()),
+    lambda: ViewsConfig(scales=(1.0, 0.0)),
+    lambda: ViewsConfig(rotations_deg=(10.0, 10.0)),
 ])  # fmt: skip
 def test_values_are_checked_where_they_are_made(make):
     with pytest.raises(ConfigError, match="must be"):
@@ -169,7 +173,7 @@ def test_dump_and_load_are_inverse(kind, changed, tmp_path_factory):
     if changed.get("model.mesh", "auto") != "auto":
         changed.pop("model.mesh")
     if kind == "body":
-        changed |= {"eval.multiscale": False, "eval.aml": False}
+        changed |= {"eval.aml": False}
     config = load_config(kind, None, changed)
     path = tmp_path_factory.mktemp("round") / "config.yaml"
     path.write_text(dump_yaml(config), encoding="utf-8")
