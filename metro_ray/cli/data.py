@@ -11,6 +11,7 @@ from metro_ray.cli.guard import USAGE
 
 COMMANDS: dict[str, str] = {
     "check": "read every row as training would, and say what is odd: text, JSON, HTML",
+    "convert": "TSV to Parquet and back, or a raw data set to either; baked crops; remote storage",
     "show": "one row: its fields, and a picture of it as it is and as the network sees it",
 }
 """Each command with its line of help; its module is `metro_ray.cli.data_<command>`, with a

@@ -46,7 +46,7 @@ def run(argv: Sequence[str]) -> int:
     meshes = LabelMeshes(arguments.assets)
     path = arguments.out or Path(_file_name(facts.key))
     augment, seed = arguments.augment, arguments.seed
-    written = write_row_picture(path, facts, kind, meshes, augment=augment, seed=seed)
+    written = write_row_picture(path, facts, meshes, augment=augment, seed=seed)
     if meshes.lacking:
         print(
             f"no mesh is drawn: the files of {', '.join(sorted(meshes.lacking))} are not here "
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--row", type=int, metavar="N", help="the row's number, from 0")
     parser.add_argument(
         "--augment",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="also show N augmented crops: those of the first N epochs of training",
@@ -94,6 +94,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--assets", type=Path, metavar="DIR", help="folder of SMPL and MANO, for the mesh"
     )
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be >= 0, got {number}")
+    return number
 
 
 def _file_name(key: str) -> str:

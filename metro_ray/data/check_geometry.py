@@ -48,11 +48,19 @@ def inspect_numbers(
         spec: the body model of its pose and betas.
         size: height and width of its picture, pixels; None where that cannot be read.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are found as such
+        return _inspect(label, spec, size)
+
+
+def _inspect(
+    label: Label, spec: MeshSpec, size: tuple[int, int] | None
+) -> tuple[Numbers, list[Problem]]:
     problems = _box(label, size)
-    side = None if any(p.code == "box-wrong" for p in problems) else 200.0 * label.scale
+    has_box = not any(problem.code == "box-wrong" for problem in problems)
+    side = 200.0 * label.scale if has_box else None
     confidences = pose = None
     if label.has_keypoints_2d:
-        problems += _keypoints(label, size)
+        problems += _keypoints(label, size, has_box)
         confidences = label.keypoints_2d[:, 2]
     if label.has_joints_3d:
         problems += _joints_3d(label, spec)
@@ -89,7 +97,7 @@ def _box(label: Label, size: tuple[int, int] | None) -> list[Problem]:
     return []
 
 
-def _keypoints(label: Label, size: tuple[int, int] | None) -> list[Problem]:
+def _keypoints(label: Label, size: tuple[int, int] | None, has_box: bool) -> list[Problem]:
     problems = _confidence(label.keypoints_2d[:, 2], "2D")
     seen = label.keypoints_2d[:, 2] > 0
     points = label.keypoints_2d[seen, :2]
@@ -107,7 +115,7 @@ def _keypoints(label: Label, size: tuple[int, int] | None) -> list[Problem]:
             problems.append(Problem("joints-2d-outside", f"{detail} {picture}"))
     half = 100.0 * label.scale
     in_box = (np.abs(points - np.array(label.center)) <= half).all(axis=1)
-    if in_box.mean() < 0.5:
+    if has_box and in_box.mean() < 0.5:
         detail = f"{in_box.sum()} of {len(points)} lie in the box"
         problems.append(Problem("box-misses-joints", detail))
     return problems

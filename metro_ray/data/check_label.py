@@ -28,7 +28,10 @@ class LabelFacts(NamedTuple):
 
     label: Label | None
     """As training reads it; None where it refuses the record."""
+    spec: MeshSpec
+    """As what it was read: the body model that it names, else its kind's default."""
     body_model: str
+    """What it names."""
     num_joints: int | None
     problems: list[Problem]
 
@@ -59,8 +62,8 @@ def inspect_label(record: Mapping[str, Any], kind: str) -> LabelFacts:
         label = parse_label(record, spec)
     except (DataError, ValueError, TypeError, ArithmeticError) as error:
         problems.append(_refusal(record, spec, num_joints, str(error)))
-        return LabelFacts(None, body_model, num_joints, problems)
-    return LabelFacts(label, body_model, num_joints, problems)
+        return LabelFacts(None, spec, body_model, num_joints, problems)
+    return LabelFacts(label, spec, body_model, num_joints, problems)
 
 
 def count_joints(record: Mapping[str, Any]) -> int | None:

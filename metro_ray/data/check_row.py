@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from metro_ray.bodies.spec import SPECS
 from metro_ray.data.check_geometry import Numbers, inspect_numbers
 from metro_ray.data.check_image import ImageFacts, inspect_image
-from metro_ray.data.check_label import LabelFacts, default_spec, inspect_label
+from metro_ray.data.check_label import LabelFacts, inspect_label
 from metro_ray.data.check_rules import RULES, Problem
 from metro_ray.data.check_tally import Example, Tally
 from metro_ray.data.rows import KeyedFiles, Row, RowDataset
@@ -52,24 +51,29 @@ def inspect_row(dataset: RowDataset, row_id: int, kind: str) -> RowFacts:
         row_id: which row.
         kind: `body` or `hand`.
     """
-    facts = RowFacts(row_id, dataset.key_or_number(row_id))
     try:
-        facts.source = dataset.source(row_id)
-        if isinstance(dataset, KeyedFiles):
-            facts.problems += _compare_keys(dataset.file_keys(row_id))
         row = dataset.row(row_id)
+        keys = dataset.file_keys(row_id) if isinstance(dataset, KeyedFiles) else {}
     except (DataError, ValueError, TypeError, LookupError, RecursionError) as error:
-        facts.problems.append(Problem("row-broken", str(error) or type(error).__name__))
-        return facts
-    facts.row, facts.key = row, row.key
+        problem = Problem("row-broken", str(error) or type(error).__name__)
+        key, source = dataset.key_or_number(row_id), _source(dataset, row_id)
+        return RowFacts(row_id, key, source, problems=[problem])
+    facts = RowFacts(row_id, row.key, row.source, row, problems=_compare_keys(keys))
     facts.image = inspect_image(row.image_bytes, row.hw)
     facts.label = inspect_label(row.label, kind)
     facts.problems += [*facts.image.problems, *facts.label.problems]
-    if facts.label.label is not None:
-        spec = SPECS.get(facts.label.body_model, default_spec(kind))
-        facts.numbers, problems = inspect_numbers(facts.label.label, spec, facts.image.size)
+    label, size = facts.label.label, facts.image.size
+    if label is not None:
+        facts.numbers, problems = inspect_numbers(label, facts.label.spec, size)
         facts.problems += problems
     return facts
+
+
+def _source(dataset: RowDataset, row_id: int) -> int:
+    try:
+        return dataset.source(row_id)
+    except DataError:
+        return 0
 
 
 def _compare_keys(keys: dict[str, str]) -> list[Problem]:

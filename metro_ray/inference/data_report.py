@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metro_ray.bodies.spec import SPECS
 from metro_ray.data.check import CheckReport, spread_rows
-from metro_ray.data.check_label import default_spec
 from metro_ray.data.check_row import RowFacts, inspect_row
 from metro_ray.data.check_rules import RULES, SEVERITIES
 from metro_ray.data.check_tally import HISTOGRAMS
@@ -138,11 +136,11 @@ def _card(facts: RowFacts, report: CheckReport, meshes: LabelMeshes) -> str:
     return (
         f'<article id="row-{facts.row_id}"><h2>{escape(facts.key)}</h2>'
         f'<p class="notes">row {facts.row_id}{escape(source)}</p>'
-        f'<div class="pair">{_figures(facts, report.kind, meshes)}</div>{listed}</article>'
+        f'<div class="pair">{_figures(facts, meshes)}</div>{listed}</article>'
     )
 
 
-def _figures(facts: RowFacts, kind: str, meshes: LabelMeshes) -> str:
+def _figures(facts: RowFacts, meshes: LabelMeshes) -> str:
     """The row's pictures, as many as can be made of it."""
     if facts.row is None or facts.image is None or facts.image.size is None:
         return '<p class="none">There is no picture to show.</p>'
@@ -150,7 +148,7 @@ def _figures(facts: RowFacts, kind: str, meshes: LabelMeshes) -> str:
     label = None if facts.label is None else facts.label.label
     if label is None or facts.label is None:
         return _picture(plain_picture(image, _TILE_PX), f"{facts.key}, no usable label", "photo")
-    spec = SPECS.get(facts.label.body_model, default_spec(kind))
+    spec = facts.label.spec
     try:
         check_box(label.center, label.scale)
     except DataError:

@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from metro_ray.bodies.spec import SPECS, MeshSpec
-from metro_ray.data.check_label import default_spec
 from metro_ray.data.transform import SampleTransform, decode_image
 from metro_ray.inference.data_report_pictures import (
     LabelMeshes,
@@ -22,6 +20,7 @@ from metro_ray.inference.data_report_pictures import (
 from metro_ray.inference.render import draw_skeleton
 
 if TYPE_CHECKING:
+    from metro_ray.bodies.spec import MeshSpec
     from metro_ray.data.check_row import RowFacts
     from metro_ray.data.sample import Sample
 
@@ -32,7 +31,6 @@ _BACK, _TEXT = 248, (40, 40, 46)
 def write_row_picture(
     path: Path,
     facts: RowFacts,
-    kind: str,
     meshes: LabelMeshes,
     *,
     augment: int = 0,
@@ -43,13 +41,12 @@ def write_row_picture(
     Args:
         path: of the PNG.
         facts: what was found out about the row.
-        kind: `body` or `hand`.
         meshes: of labels.
         augment: how many augmented crops to show; those of the first epochs of a training with
             this seed.
         seed: of the augmentation.
     """
-    tiles = row_tiles(facts, kind, meshes, augment=augment, seed=seed)
+    tiles = row_tiles(facts, meshes, augment=augment, seed=seed)
     if not tiles:
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +56,7 @@ def write_row_picture(
 
 
 def row_tiles(
-    facts: RowFacts, kind: str, meshes: LabelMeshes, *, augment: int = 0, seed: int = 0
+    facts: RowFacts, meshes: LabelMeshes, *, augment: int = 0, seed: int = 0
 ) -> list[tuple[str, UInt8[np.ndarray, "H W 3"]]]:
     """Captions and RGB pictures: as many as can be made of the row."""
     row, image_facts, label_facts = facts.row, facts.image, facts.label
@@ -70,7 +67,7 @@ def row_tiles(
     label = label_facts.label
     if label is None or not facts.usable:
         return [(f"photo {size}; the label cannot be used", plain_picture(image, _TILE_PX))]
-    spec = SPECS.get(label_facts.body_model, default_spec(kind))
+    spec = label_facts.spec
     tiles = [(f"photo {size}, box and joints", label_picture(image, label, spec, _TILE_PX))]
     seen = SampleTransform(spec, train=False)(row, facts.row_id)
     tiles.append((f"crop {seen.image.shape[2]} px, as the network sees it", _crop(seen)))
