@@ -5,8 +5,9 @@
 `metro` is this network (so without what METRO carries but never trains) as METRO runs it: float32,
 images and weights channels-first, Adam one tensor after the other. The others switch on what this
 package has. Each measurement is a process of its own, so that its peak memory is its own; the order
-of the variants is reversed from round to round. Ratios are of CPU time, which other programs on the
-machine disturb less than the clock; the load beside it is noted.
+of the variants is reversed from round to round. Ratios are of the least CPU time of a step: other
+programs on the machine can only add to it. Threads that wait for each other burn CPU time where
+cores are shared, so `--threads 1` on a machine that is not idle. The load is noted.
 
 `--losses` compares what bf16 and float32 have learned after 50 steps on a small network instead.
 """
@@ -31,7 +32,7 @@ from metro_ray.data.sample import blank_sample, collate
 from metro_ray.training.builders import build_model, loss_weights
 from metro_ray.training.step import TrainStep, make_optimizer, seed_step
 
-_WARM_UP = 2
+_WARM_UP = 1
 CHANNELS_FIRST = {"optim.channels_last": False}
 VARIANTS = {
     "metro": CHANNELS_FIRST,
@@ -93,7 +94,7 @@ def make_step(body, settings, *, fused=True):
 
 
 def measure(name, arch, num_rows, num_steps):
-    """One process: steps to warm up (the second still fetches memory), then those that count."""
+    """One process: a step to warm up, then those that count."""
     body = load_body("anny_body")
     settings = {"model.arch": arch, **VARIANTS[name]}
     step = make_step(body, settings, fused=name != "metro")
@@ -138,13 +139,13 @@ def child(*arguments):
 
 
 def summary(runs, num_rows):
-    """Medians over all steps of a variant, and what they are of METRO's."""
+    """The best step of a variant, and what it is of METRO's."""
     rows = {}
     for name, measured in runs.items():
-        seconds = statistics.median(s for run in measured for s in run["seconds"])
+        seconds = min(s for run in measured for s in run["seconds"])
         rows[name] = {
             "seconds": seconds,
-            "cpu_seconds": statistics.median(s for run in measured for s in run["cpu_seconds"]),
+            "cpu_seconds": min(s for run in measured for s in run["cpu_seconds"]),
             "images_per_second": num_rows / seconds,
             "peak_gib": max(run["peak_gib"] for run in measured),
         }
@@ -161,15 +162,18 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=2, help="that count, in each process")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--losses", action="store_true", help="compare bf16 with float32 only")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    threads = ("--threads", str(arguments.threads))
     if arguments.one or arguments.losses:
         size = (arguments.arch, arguments.batch, arguments.steps)
         print(json.dumps(measure(arguments.one, *size) if arguments.one else compare_losses()))
         return 0
-    sizes = ("--arch", arguments.arch, "--batch", str(arguments.batch))
+    sizes = ("--arch", arguments.arch, "--batch", str(arguments.batch), *threads)
     runs, load = {name: [] for name in VARIANTS}, []
     for number in range(arguments.rounds):
         for name in list(VARIANTS)[:: -1 if number % 2 else 1]:
@@ -180,7 +184,7 @@ def main():
         "arch": arguments.arch,
         "batch": arguments.batch,
         "summary": summary(runs, arguments.batch),
-        "losses": child("--losses"),
+        "losses": child("--losses", *threads),
         "runs": runs,
         "load_average_before_each": load,
         "torch_threads": torch.get_num_threads(),
