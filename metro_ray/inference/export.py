@@ -7,11 +7,13 @@ else that a result holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from metro_ray.errors import DataError
 from metro_ray.inference.result import MeshResult
@@ -20,8 +22,22 @@ MESH_FORMATS = (".obj", ".ply", ".glb")
 FORMATS = (*MESH_FORMATS, ".npz")
 
 
-def export_mesh(result: MeshResult, path: str | Path) -> Path:
+def export_mesh(
+    result: MeshResult,
+    path: str | Path,
+    *,
+    origin: Float[np.ndarray, " 3"] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a result in the format of the path's ending; missing folders are made.
+
+    Args:
+        result: to write.
+        path: of the file.
+        origin: where the mesh formats put the root, metres, x right, y down, z away: its
+            translation puts the mesh before a camera at the origin that looks along -z with y up,
+            as glTF's does. None leaves the root at the origin.
+        extra: more arrays for NPZ.
 
     Raises:
         DataError: an ending that is not one of `FORMATS`.
@@ -44,10 +60,12 @@ def export_mesh(result: MeshResult, path: str | Path) -> Path:
             window=np.array(result.window),
             vertices_px=result.vertices_px,
             joints_px=result.joints_px,
+            **(extra or {}),
         )
         return path
     # process=False keeps the vertices' order and number, which is the body model's topology.
-    mesh = trimesh.Trimesh(upright(result.vertices), result.faces, process=False)
+    placed = result.vertices if origin is None else result.vertices + origin.astype(np.float32)
+    mesh = trimesh.Trimesh(upright(placed), result.faces, process=False)
     mesh.export(path, file_type=ending[1:])
     return path
 

@@ -15,9 +15,15 @@ from metro_ray.data.normalize import normalize_images
 from metro_ray.data.transform import decode_image
 from metro_ray.errors import DataError
 from metro_ray.evaluation.evaluate import eval_mode
-from metro_ray.geometry.boxes import PIXELS_PER_SCALE, Box, Window, crop_window
-from metro_ray.geometry.crop import crop_fast
-from metro_ray.inference.result import AttentionMaps, MeshResult, place_in_picture
+from metro_ray.geometry.boxes import Box, Window
+from metro_ray.inference.cutouts import Cutout, Hand, cut_out
+from metro_ray.inference.result import (
+    AttentionMaps,
+    MeshResult,
+    mirrored,
+    place_in_picture,
+    turned,
+)
 from metro_ray.models.precision import Precision, autocast
 
 if TYPE_CHECKING:
@@ -52,6 +58,7 @@ class Predictor:
         self.model = model.to(self.device)
         self.body = body.to(self.device)
         self.faces = self.body.faces.cpu().numpy().astype(np.int32)
+        self._turned_faces = turned(self.faces)
         self.precision: Precision = precision
         self.batch_size = batch_size
         self.image_size = image_size
@@ -99,38 +106,67 @@ class Predictor:
         images: Sequence[UInt8[np.ndarray, "H W 3"]],
         boxes: Sequence[Box | None] | None = None,
         *,
+        hands: Sequence[Hand | None] | None = None,
         return_attention: bool = False,
     ) -> list[MeshResult]:
-        """One mesh per picture.
+        """One mesh per picture; a picture with several people is given once for each.
 
         Args:
             images: RGB, uint8, any size each.
             boxes: around the person or hand in each picture; None, or None in its place, takes the
-                whole picture.
-            return_attention: also give attention maps and hidden states.
+                middle of the picture, as METRO's demo does.
+            hands: which hand each picture shows; None, or None in its place, is a right hand, what
+                networks of hands are trained on, or no hand at all.
+            return_attention: also give attention maps and hidden states; those of a left hand are
+                of its mirrored picture.
 
         Raises:
-            DataError: a picture of another type or shape, another number of boxes, or a box that
-                is degenerate; names the picture's number.
+            DataError: a picture of another type or shape, another number of boxes or hands, a box
+                that is degenerate or beside its picture, or hands asked of a network of bodies;
+                names the picture's number.
         """
-        if boxes is None:
-            boxes = [None] * len(images)
-        if len(boxes) != len(images):
-            raise DataError(f"got {len(boxes)} boxes for {len(images)} pictures; give one for each")
-        crops: list[np.ndarray] = []
-        windows: list[Window] = []
-        for number, (image, box) in enumerate(zip(images, boxes, strict=True)):
+        boxes = [None] * len(images) if boxes is None else boxes
+        hands = [None] * len(images) if hands is None else hands
+        for what, given in (("boxes", boxes), ("hands", hands)):
+            if len(given) != len(images):
+                raise DataError(
+                    f"got {len(given)} {what} for {len(images)} pictures; give one for each"
+                )
+        cutouts: list[Cutout] = []
+        for number, (image, box, hand) in enumerate(zip(images, boxes, hands, strict=True)):
             try:
-                _check_picture(image)
-                center, scale = whole_picture(image) if box is None else box
-                windows.append(crop_window(center, scale, self.image_size))
-                crop = crop_fast(image, center, scale, self.image_size)
+                cutouts.append(self.cut_out(image, box, hand))
             except DataError as error:
                 raise DataError(f"picture {number}: {error}") from error
-            crops.append(crop.transpose(2, 0, 1))
-        if not crops:
+        return self.predict_cutouts(cutouts, return_attention=return_attention)
+
+    def cut_out(
+        self, image: UInt8[np.ndarray, "H W 3"], box: Box | None = None, hand: Hand | None = None
+    ) -> Cutout:
+        """What the network will see of a picture; arguments and errors as in `predict`."""
+        spec = self.body.spec
+        if hand is not None and spec.kind != "hand":
+            raise DataError(
+                f"a {hand} hand is asked for, but this network predicts bodies ({spec.name}): give "
+                "a checkpoint of hands, or leave the hand out"
+            )
+        return cut_out(image, box, self.image_size, mirror=hand == "left")
+
+    def predict_cutouts(
+        self, cutouts: Sequence[Cutout], *, return_attention: bool = False
+    ) -> list[MeshResult]:
+        """One mesh per cutout, in the frame of its picture whether it is mirrored or not."""
+        if not cutouts:
             return []
-        return self.predict_crops(np.stack(crops), windows, return_attention=return_attention)
+        crops = np.stack([cutout.pixels for cutout in cutouts])
+        windows = [cutout.window for cutout in cutouts]
+        results = self.predict_crops(crops, windows, return_attention=return_attention)
+        return [
+            result
+            if cutout.mirror_width is None
+            else mirrored(result, cutout.mirror_width, self._turned_faces)
+            for result, cutout in zip(results, cutouts, strict=True)
+        ]
 
     def predict_crops(
         self,
@@ -206,12 +242,6 @@ def _by_picture(layers: Sequence[Tensor]) -> Float32[np.ndarray, "B L ..."]:
     return torch.stack([layer.float() for layer in layers], dim=1).cpu().numpy()
 
 
-def whole_picture(image: UInt8[np.ndarray, "H W 3"]) -> Box:
-    """The square box around the middle of a picture that holds all of it."""
-    height, width = image.shape[:2]
-    return Box((width / 2, height / 2), max(height, width) / PIXELS_PER_SCALE)
-
-
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """Read a picture file as RGB, EXIF orientation applied.
 
@@ -225,10 +255,3 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         return np.ascontiguousarray(decode_image(path.read_bytes())[:, :, ::-1])
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-
-
-def _check_picture(image: object) -> None:
-    shape = getattr(image, "shape", ())
-    dtype = getattr(image, "dtype", type(image).__name__)
-    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise DataError(f"expected RGB, uint8, shape (H, W, 3), got {dtype} of shape {shape}")

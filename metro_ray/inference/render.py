@@ -8,6 +8,8 @@ dots.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -22,6 +24,14 @@ Color = tuple[float, float, float]
 
 MESH_COLOR: Color = (0.30, 0.50, 0.84)
 """Albedo of the mesh, linear RGB."""
+_PEOPLE_COLORS: tuple[Color, ...] = (
+    MESH_COLOR,
+    (0.84, 0.42, 0.22),
+    (0.32, 0.66, 0.36),
+    (0.72, 0.36, 0.66),
+    (0.80, 0.66, 0.24),
+    (0.26, 0.64, 0.68),
+)
 _RIGHT, _LEFT, _MIDDLE = (239, 83, 80), (66, 165, 245), (255, 202, 40)
 _FINGERS = {
     "Thumb": (239, 83, 80),
@@ -79,6 +89,33 @@ def overlay(
     height, width = image.shape[:2]
     layer = _render(result.vertices_px, result.faces, width, height, color)
     return _composite(image, layer, opacity)
+
+
+def overlay_people(
+    image: UInt8[np.ndarray, "H W 3"],
+    results: Sequence[MeshResult],
+    depths: Sequence[float | None],
+    *,
+    colors: Sequence[int] | None = None,
+    opacity: float = 0.85,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """The shaded meshes of all people over their picture, nearer ones over farther ones.
+
+    Args:
+        image: RGB picture in whose pixels the results are.
+        results: found in it.
+        depths: distance of each root from the camera, metres; unknown ones are drawn first.
+        colors: number of each person's colour, which people keep through a video; None counts.
+        opacity: 1 hides the picture behind the meshes.
+    """
+    colors = range(len(results)) if colors is None else colors
+    order = sorted(
+        range(len(results)), key=lambda i: -(math.inf if (z := depths[i]) is None else z)
+    )
+    for i in order:
+        color = _PEOPLE_COLORS[colors[i] % len(_PEOPLE_COLORS)]
+        image = overlay(image, results[i], opacity=opacity, color=color)
+    return image
 
 
 def side_view(

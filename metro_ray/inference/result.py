@@ -42,7 +42,8 @@ class MeshResult(NamedTuple):
     vertices_px: Float32[np.ndarray, "V 3"]
     joints_px: Float32[np.ndarray, "J 3"]
     faces: Int32[np.ndarray, "F 3"]
-    """Triangles of `vertices`, counter-clockwise from outside; shared by all results of a body."""
+    """Triangles of `vertices`, counter-clockwise from outside; shared by all results of a body
+    (mirrored hands have their own)."""
     joint_set: JointSet
     """Names and bones of `joints`."""
     attention: AttentionMaps | None = None
@@ -65,6 +66,37 @@ def place_in_picture(
     corner = np.array([window.left, window.top]) - 0.5
     depth = scale * half[0] * points[:, 2:]
     return np.concatenate([corner + half * xy, depth], axis=1).astype(np.float32)
+
+
+def mirrored(
+    result: MeshResult, width: int, faces: Int32[np.ndarray, "F 3"] | None = None
+) -> MeshResult:
+    """The result as it is in the left-right mirrored picture.
+
+    Args:
+        result: found in a picture; its joints must not be named left and right.
+        width: of the picture, pixels.
+        faces: the turned triangles where they are at hand, for results to share.
+    """
+    flip = np.array([-1.0, 1.0, 1.0], np.float32)
+    vertices, joints = result.vertices * flip, result.joints * flip
+    camera = result.camera * np.array([1.0, -1.0, 1.0], np.float32)
+    left, top, right, bottom = result.window
+    window = Window(width - right, top, width - left, bottom)
+    return result._replace(
+        vertices=vertices,
+        joints=joints,
+        camera=camera,
+        window=window,
+        vertices_px=place_in_picture(vertices, camera, window),
+        joints_px=place_in_picture(joints, camera, window),
+        faces=turned(result.faces) if faces is None else faces,
+    )
+
+
+def turned(faces: Int32[np.ndarray, "F 3"]) -> Int32[np.ndarray, "F 3"]:
+    """The same triangles seen from their other side."""
+    return np.ascontiguousarray(faces[:, ::-1])
 
 
 def close_up(

@@ -64,10 +64,9 @@ def test_the_camera_that_was_predicted_shows_the_mesh_that_was_predicted(predict
     with torch.no_grad():
         predictor.model.eval()
         from metro_ray.data.normalize import normalize_images
-        from metro_ray.geometry.crop import crop_fast
-        from metro_ray.inference.predictor import whole_picture
+        from metro_ray.inference.cutouts import middle
 
-        crop = crop_fast(picture, *whole_picture(picture))
+        crop, _ = middle(picture, 224)
         prediction = predictor.model(
             normalize_images(torch.from_numpy(crop.transpose(2, 0, 1)[None].copy()))
         )
@@ -84,9 +83,9 @@ def test_results_do_not_depend_on_batching(predictor):
         np.testing.assert_allclose(alone.vertices_px, result.vertices_px, atol=1e-4)
 
 
-def test_without_a_box_the_whole_picture_is_seen(predictor):
+def test_without_a_box_the_middle_of_the_picture_is_seen(predictor):
     (result,) = predictor.predict([np.zeros((60, 120, 3), np.uint8)])
-    assert result.window == (0, -30, 120, 90)
+    assert result.window == (30, 0, 90, 60)
 
 
 def test_training_goes_on_in_training_mode(predictor):
@@ -129,6 +128,16 @@ def test_a_degenerate_box_is_refused_with_its_picture(predictor):
 def test_one_box_for_each_picture_is_asked_for(predictor):
     with pytest.raises(DataError, match="got 1 boxes for 2 pictures"):
         predictor.predict(_pictures(2), [None])
+
+
+def test_a_box_beside_its_picture_is_refused(predictor):
+    with pytest.raises(DataError, match=r"picture 0: the box .* lies outside the picture of"):
+        predictor.predict(_pictures(1), [Box((900.0, 10.0), 0.5)])
+
+
+def test_hands_of_a_network_of_bodies_are_refused(predictor):
+    with pytest.raises(DataError, match="picture 0: a left hand is asked for, but this network"):
+        predictor.predict(_pictures(1), hands=["left"])
 
 
 def test_picture_files_are_read_as_rgb(tmp_path):
