@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -97,7 +98,7 @@ def numbers(value: object, shape: tuple[int, ...], what: str) -> np.ndarray:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} should be numbers of shape {shape}: {error}") from error
-    if array.size != np.prod(shape):
+    if array.size != math.prod(shape):
         raise DataError(f"{what} should be numbers of shape {shape}, got {array.shape}")
     return array.reshape(shape)
 

@@ -119,7 +119,8 @@ def _read_pose2mesh(coco: Path, folder: Path, split: str) -> tuple[Entries, _Lab
     database = read_coco_json(coco, _POSE2MESH)
     data_path = folder / f"freihand_{short}_data.json"
     data = read_json(data_path, _POSE2MESH)
-    detected = read_json(folder / f"hrnet_output_on_hand_{long}set.json", _POSE2MESH)
+    names = [folder / f"hrnet_output_on_{infix}{long}set.json" for infix in ("hand_", "")]
+    detected = read_json(next((path for path in names if exists(path)), names[0]), _POSE2MESH)
     skipped, kept = Skipped(), []
     for number, annotation, image in database.pairs():
         reason = _unusable(number, annotation, image, data, detected)

@@ -163,6 +163,16 @@ def test_annotations_may_lie_elsewhere(folders, tmp_path):
         open_raw("freihand", folder, split="train", layout="pose2mesh")
 
 
+def test_hrnets_records_may_have_pose2meshs_name(folders, tmp_path):
+    extra = folders.freihand_pose2mesh(tmp_path) / "pose2mesh_data"
+    path = extra / "hrnet_output_on_hand_trainset.json"
+    path.rename(extra / "hrnet_output_on_trainset.json")
+    assert len(open_raw("freihand", tmp_path, split="train")) == 4
+    (extra / "hrnet_output_on_trainset.json").unlink()
+    with pytest.raises(DataError, match=r"hrnet_output_on_hand_trainset.json does not exist"):
+        open_raw("freihand", tmp_path, split="train")
+
+
 def test_labels_of_another_length_are_refused(folders, tmp_path):
     folders.freihand_official(tmp_path)
     path = Path(tmp_path) / "training_mano.json"

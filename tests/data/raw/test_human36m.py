@@ -56,7 +56,8 @@ def test_the_nearer_sub_action_is_taken(folders, tmp_path):
 def test_a_motion_matches_up_to_a_sum_of_50_mm(folders, pinhole, tmp_path, offset_mm, matched):
     pose, betas, points = folders.human36m_motion(1)
     moved = points.copy()
-    moved[J17.index("R_Wrist")] += [offset_mm / 2, -offset_mm / 2, 0]
+    moved[J17.index("R_Wrist")] += [offset_mm / 2, 0, 0]
+    moved[J17.index("Neck")] += [0, -offset_mm / 2, 0]  # the last of the 13
     moved[J17.index("Head")] += 400.0  # joint 18 is not compared
     row = ("images/S5_Directions_1.54138969_000001.jpg", points, {1: (moved, pose, betas)})
     label = open_raw("human36m", folders.human36m(tmp_path, [row]), split="train").row(0).label
