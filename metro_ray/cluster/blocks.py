@@ -12,7 +12,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import ray
@@ -22,8 +22,9 @@ from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.collate_fn import NumpyBatchCollateFn
 
 from metro_ray.data.bad_rows import BadRow
+from metro_ray.data.fetch import load_rows
 from metro_ray.data.sample import Batch, batch_from_arrays, blank_sample, stack_samples
-from metro_ray.data.transform import SampleTransform, load_row
+from metro_ray.data.transform import SampleTransform
 
 if TYPE_CHECKING:
     from ray.data.context import DataContext
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 ENTRY, KEY, PROBLEM = "entry", "key", "problem"
 _KEPT_READERS = 4
-_readers: dict[str, RowReader] = {}
+_readers: dict[str, BlockReader] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class RowReader:
 
     def block(self, entries: Int[np.ndarray, " rows"], epoch: int) -> dict[str, np.ndarray]:
         """Load entries of a plan as stacked arrays: the fields of `Sample`, entry, key, problem."""
-        rows = [load_row(self.dataset, self.transform, int(entry), epoch) for entry in entries]
+        rows = load_rows(self.dataset, self.transform, entries.tolist(), epoch)
         problems = ["" if row.problem is None else row.problem.reason for row in rows]
         return {
             **stack_samples([row.sample for row in rows]),
@@ -59,8 +60,20 @@ class RowReader:
         return sum(np.asarray(field).nbytes for field in blank)
 
 
+class BlockReader(Protocol):
+    """What a `PlanDatasource` reads with; pickles."""
+
+    def block(self, entries: Int[np.ndarray, " rows"], epoch: int) -> dict[str, np.ndarray]:
+        """Rows as stacked arrays."""
+        ...
+
+    def row_bytes(self) -> int:
+        """Size of one loaded row."""
+        ...
+
+
 class StoredReader(NamedTuple):
-    """A `RowReader` in the object store, once for all tasks of a rank."""
+    """A `BlockReader` in the object store, once for all tasks of a rank."""
 
     ref: ray.ObjectRef
     """Its pickled bytes. They are opened in the task, where a missing file raises our own error."""
@@ -69,7 +82,7 @@ class StoredReader(NamedTuple):
     row_bytes: int
 
 
-def store_reader(reader: RowReader) -> StoredReader:
+def store_reader(reader: BlockReader) -> StoredReader:
     """Put a reader into the object store."""
     content = pickle.dumps(reader)
     return StoredReader(ray.put(content), hashlib.sha256(content).hexdigest(), reader.row_bytes())
@@ -134,7 +147,7 @@ def _read_chunk(
     return read
 
 
-def _open_reader(stored: StoredReader) -> RowReader:
+def _open_reader(stored: StoredReader) -> BlockReader:
     """The reader, kept in this process: its files are opened once and not once a task."""
     if stored.name not in _readers:
         import cv2

@@ -1,15 +1,20 @@
 """Data sets behind URLs: the same rows, retries where a store fails for a while, words where it fails for good."""
 
 import logging
+import threading
 
 import fsspec
+import numpy as np
 import pytest
 import upath.registry
 from fsspec.implementations.memory import MemoryFileSystem
 from small_rows import write_rows
 from upath import UPath
 
+from metro_ray.bodies.spec import get_spec
 from metro_ray.data import open_dataset, storage
+from metro_ray.data.fetch import load_rows
+from metro_ray.data.transform import SampleTransform, load_row
 from metro_ray.errors import DataError, StorageError
 
 
@@ -102,9 +107,6 @@ def test_a_store_that_fails_for_a_while_is_asked_again(flaky, tmp_path, caplog):
 
 
 def test_a_store_that_keeps_failing_stops_the_run_and_is_no_bad_row(flaky, tmp_path):
-    from metro_ray.bodies.spec import get_spec
-    from metro_ray.data.transform import SampleTransform, load_row
-
     write_rows(tmp_path, "train", 3)
     upload(tmp_path, "memory://rows")
     dataset = open_dataset("flaky://rows/train.yaml")
@@ -112,6 +114,26 @@ def test_a_store_that_keeps_failing_stops_the_run_and_is_no_bad_row(flaky, tmp_p
     transform = SampleTransform(get_spec("anny_body"), train=False)
     with pytest.raises(StorageError, match=r"flaky.*failed 6 times.*connection reset"):
         load_row(dataset, transform, 1, 0)
+
+
+def test_rows_of_a_store_are_asked_for_together(flaky, tmp_path, monkeypatch):
+    """As many as wait at the barrier must be under way at once, or it breaks."""
+    write_rows(tmp_path, "train", 8)
+    upload(tmp_path, "memory://rows")
+    dataset = open_dataset("flaky://rows/train.yaml")
+    transform = SampleTransform(get_spec("anny_body"), train=True)
+    alone = [load_row(dataset, transform, entry, 2) for entry in (5, 1, 7, 3)]
+    barrier, key = threading.Barrier(4), dataset.row
+
+    def wait_for_others(row_id):
+        barrier.wait(timeout=20)
+        return key(row_id)
+
+    monkeypatch.setattr(dataset, "row", wait_for_others)
+    together = load_rows(dataset, transform, [5, 1, 7, 3], 2)
+    assert [row.key for row in together] == ["row5.jpg", "row1.jpg", "row7.jpg", "row3.jpg"]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.sample.image, other.sample.image)
 
 
 def test_refused_access_is_not_repeated(flaky, tmp_path, monkeypatch):
