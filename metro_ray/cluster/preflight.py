@@ -116,8 +116,8 @@ def _check_earlier_run(config: TrainConfig, mesh: str, output_dir: Path) -> str 
 def _check_settings(config: TrainConfig) -> None:
     if config.eval.multiscale or config.eval.aml:
         raise ConfigError(
-            "--multiscale_inference and --aml_eval write prediction files, which training jobs do "
-            "not: leave them out (a prediction job is not part of this version)"
+            "--multiscale_inference and --aml_eval change prediction files, which training and "
+            f"evaluation do not write: use jobs/predict_{config.kind}.py, or leave them out"
         )
     if config.eval.only and config.data.val_yaml is None:
         raise ConfigError("eval.only needs a data set to evaluate on: give --val_yaml")

@@ -13,6 +13,7 @@ numbers.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from metro_ray.data.row_text import (
     read_linelist,
 )
 from metro_ray.data.rows import Row, RowDataset
-from metro_ray.data.storage import as_path, exists, is_url
+from metro_ray.data.storage import as_path, exists, file_stamp, is_url
 from metro_ray.data.tsv import TsvFile
 from metro_ray.errors import DataError
 
@@ -142,6 +143,12 @@ class TsvDataset:
         """One line for the log: name, rows, files."""
         images = ", ".join(str(files.img.path) for files in self._files)
         return f"{self.name}: {len(self)} rows of {images}"
+
+    def stamp(self) -> str:
+        """Changes with the files and with the order of rows."""
+        files = [file_stamp(file.path) for files in self._files for file in files.all()]
+        order = hashlib.sha256(self._sources.tobytes() + self._rows.tobytes()).hexdigest()
+        return "; ".join([*files, f"order {order}"])
 
     def _locate(self, row_id: int) -> tuple[_Files, int]:
         if not 0 <= row_id < len(self):

@@ -122,6 +122,10 @@ class MixedDataset:
             f"validation ignores the weights and takes each of the {len(self)} rows once"
         )
 
+    def stamp(self) -> str:
+        """Changes with the sources; their weights order training only."""
+        return "; ".join(f"{name}: {part.stamp()}" for name, part in self._named())
+
     def _named(self) -> list[tuple[str, RowDataset]]:
         return list(zip(self.source_names, self._parts, strict=True))
 

@@ -13,7 +13,7 @@ import numpy as np
 from metro_ray.data.parquet_pages import ParquetPart
 from metro_ray.data.parquet_schema import ARRAYS, FLAGS, IMAGE, TEXTS, VERSION, decode_label
 from metro_ray.data.rows import Row
-from metro_ray.data.storage import as_path, exists, is_url, read_bytes
+from metro_ray.data.storage import as_path, exists, file_stamp, is_url, read_bytes
 from metro_ray.errors import DataError
 
 SUFFIX = ".parquet"
@@ -130,6 +130,10 @@ class ParquetDataset:
     def describe(self) -> str:
         """One line for the log: name, rows, files."""
         return f"{self.name}: {len(self)} rows in {len(self._manifest.parts)} Parquet files"
+
+    def stamp(self) -> str:
+        """Changes with the files."""
+        return "; ".join(file_stamp(self._folder / name) for name, _ in self._manifest.parts)
 
     def _make_row(self, row_id: int, values: dict[str, Any], label: dict[str, Any]) -> Row:
         part, row = self._part(row_id)

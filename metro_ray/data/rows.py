@@ -82,6 +82,10 @@ class RowDataset(Protocol):
         """One line for the log: name, rows, files."""
         ...
 
+    def stamp(self) -> str:
+        """Text that is another when the data may be: file names, sizes, times, order of rows."""
+        ...
+
 
 def exact_row(dataset: RowDataset, row_id: int) -> Row:
     """One row with its label record to the last detail, for converters.

@@ -34,6 +34,17 @@ _DRIVERS = {
 }
 
 
+def file_stamp(path: Path) -> str:
+    """Name, size and time of change of a file, so far as its storage tells them.
+
+    Raises:
+        StorageError: remote storage does not answer.
+    """
+    about = with_retries(f"looking at {path}", path.stat)
+    changed = getattr(about, "st_mtime_ns", None) or getattr(about, "st_mtime", None)
+    return f"{path} {about.st_size} {changed}"
+
+
 def is_url(name: str | os.PathLike[str]) -> bool:
     """Whether a name is a URL of remote (or in-memory) storage and not a local path."""
     protocol, separator, _ = str(name).partition("://")
