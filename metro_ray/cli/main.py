@@ -18,7 +18,7 @@ VERBS: dict[str, str] = {
     "predict": "meshes of the people or hands in photos, with a gallery to look at",
     "score": "the official figures for a FreiHAND prediction file, without the leaderboard",
     "synth": "render people or hands of the open body model as a METRO data set",
-    "data": "check a data set, look at a row: metro-ray data check train.yaml",
+    "data": "check a data set, look at a row, convert: metro-ray data check train.yaml",
     "convert-weights": "METRO's released weights to a checkpoint folder, and back",
     "presets": "list the presets, or show one",
     "doctor": "which model files and libraries are there, and how to get the others",

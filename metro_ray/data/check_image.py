@@ -25,8 +25,10 @@ _TURNS = {
     8: "a quarter turn counter-clockwise",
 }
 _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND"}
-_LOOKED_AT = 64
+_LOOKED_AT = 32
 """Lines and columns of a picture that are looked at for colour."""
+_SAME = 2
+"""Grey levels that compression makes of equal ones."""
 
 
 class ImageFacts(NamedTuple):
@@ -96,10 +98,12 @@ def _shown(size: tuple[int, int]) -> str:
 def _colour(image: np.ndarray) -> list[Problem]:
     """Grey or blank, judged on a grid of pixels."""
     steps = [max(1, side // _LOOKED_AT) for side in image.shape[:2]]
-    pixels = image[:: steps[0], :: steps[1]].reshape(-1, 3).astype(np.int16)
-    if np.ptp(pixels, axis=0).max() <= 2:
-        blue, green, red = pixels[0].tolist()
-        return [Problem("image-blank", f"all pixels are about ({red}, {green}, {blue})")]
-    if np.ptp(pixels, axis=1).max() <= 2:
+    pixels = image[:: steps[0], :: steps[1]].astype(np.int16)
+    blue, green, red = (pixels[:, :, channel] for channel in range(3))
+    if max(np.abs(blue - green).max(), np.abs(green - red).max()) > _SAME:
+        if max(np.ptp(channel) for channel in (blue, green, red)) > _SAME:
+            return []
+    elif np.ptp(green) > _SAME:
         return [Problem("image-grey", "red, green and blue are the same")]
-    return []
+    shown = f"({red[0, 0]}, {green[0, 0]}, {blue[0, 0]})"
+    return [Problem("image-blank", f"all pixels are about {shown}")]

@@ -36,7 +36,7 @@ class LabelFacts(NamedTuple):
     problems: list[Problem]
 
 
-def default_spec(kind: str) -> MeshSpec:
+def _default_spec(kind: str) -> MeshSpec:
     """The body model that labels of a kind belong to when they name none."""
     return SPECS[DEFAULT_BODY_MODEL[kind]]
 
@@ -49,7 +49,7 @@ def inspect_label(record: Mapping[str, Any], kind: str) -> LabelFacts:
         kind: `body` or `hand`.
     """
     body_model = str(record.get("body_model", DEFAULT_BODY_MODEL[kind]))
-    spec, problems = default_spec(kind), []
+    spec, problems = _default_spec(kind), []
     if body_model in SPECS and SPECS[body_model].kind == kind:
         spec = SPECS[body_model]
     else:

@@ -40,6 +40,7 @@ svg text { fill: var(--quiet); font-size: 11px; } svg line { stroke: var(--line)
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; margin: .5rem 0; }
 .pair img { border-radius: 8px; width: 100%; aspect-ratio: 1; object-fit: contain;
   background: #00000012; }
+.pair .none { grid-column: 1 / -1; }
 .problems { list-style: none; margin: 0; padding: 0; font-size: .85rem;
   overflow-wrap: anywhere; }
 .problems li { padding-top: .2rem; } .none { color: var(--quiet); }

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metro_ray.geometry.weak_camera import fit_weak_camera
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.floats(0.1, 1000), st.floats(-500, 500), st.floats(-500, 500))
 def test_it_finds_the_camera_that_was_used(seed, scale, x, y):
     points = np.random.default_rng(seed).uniform(-1, 1, (14, 3))
