@@ -26,3 +26,19 @@ def test_arrays_read_back_unchanged(ball, tmp_path):
 def test_an_unknown_ending_lists_the_known_ones(ball, tmp_path):
     with pytest.raises(DataError, match=", ".join(FORMATS)):
         export_mesh(ball, tmp_path / "mesh.fbx")
+
+
+@pytest.mark.parametrize("ending", MESH_FORMATS)
+def test_a_mesh_before_the_camera(ball, tmp_path, ending):
+    """3 m away and 1 m to the right: glTF's camera looks along -z."""
+    path = export_mesh(ball, tmp_path / f"mesh{ending}", origin=np.array([1.0, 0.0, 3.0]))
+    loaded = trimesh.load(path, process=False, force="mesh")
+    np.testing.assert_allclose(loaded.vertices.mean(axis=0), [1, 0, -3], atol=1e-3)
+
+
+def test_more_arrays_beside_the_result(ball, tmp_path):
+    with np.load(
+        export_mesh(ball, tmp_path / "m.npz", extra={"translation": np.ones(3)})
+    ) as arrays:
+        np.testing.assert_array_equal(arrays["translation"], 1)
+        np.testing.assert_array_equal(arrays["vertices"], ball.vertices)

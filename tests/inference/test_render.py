@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metro_ray.geometry.boxes import Window
-from metro_ray.inference.render import draw_joints, overlay, side_view
+from metro_ray.inference.render import draw_joints, overlay, overlay_people, side_view
 from metro_ray.inference.result import close_up
 
 
@@ -41,6 +41,19 @@ def test_a_mesh_half_outside_is_drawn_half(ball, photo):
     drawn = overlay(photo, moved, opacity=1.0)
     assert (drawn[45:55, :20] != photo[45:55, :20]).any(axis=2).all()
     assert np.array_equal(drawn[:, 35:], photo[:, 35:])
+
+
+def test_of_two_people_the_nearer_one_is_in_front(ball, photo):
+    alone = [overlay_people(photo, [ball], [2.0], colors=[n], opacity=1.0) for n in (0, 1)]
+    for depths, front in (([2.0, 3.0], 0), ([3.0, 2.0], 1), ([None, 3.0], 1)):
+        drawn = overlay_people(photo, [ball, ball], depths, opacity=1.0)
+        inside = _inside(ball) < 26
+        np.testing.assert_array_equal(drawn[inside], alone[front][inside])
+    assert np.abs(alone[0].astype(int) - alone[1])[_inside(ball) < 26].mean() > 20
+
+
+def test_nobody_leaves_the_picture_as_it_is(photo):
+    assert np.array_equal(overlay_people(photo, [], []), photo)
 
 
 def test_the_side_view_looks_from_the_right(ball):
