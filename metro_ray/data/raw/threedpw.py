@@ -18,6 +18,7 @@ from metro_ray.data.raw.files import ImageFolder, Images, numbers, project
 from metro_ray.data.raw.raw_dataset import Entries, RawDataset, Skipped, label_record
 from metro_ray.data.raw.smpl_labels import EMPTY, SmplLabels, fitted_targets
 from metro_ray.data.storage import as_path, exists
+from metro_ray.data.transform import decode_image
 from metro_ray.errors import ConfigError
 from metro_ray.geometry.boxes import box_from_rectangle
 
@@ -151,8 +152,6 @@ def picture_size(images: ImageFolder, name: str) -> tuple[int, int]:
     """Height and width of a picture, pixels."""
     data, hw = images.read(name)
     if hw is None:
-        from metro_ray.data.transform import decode_image
-
         height, width = decode_image(data).shape[:2]
         return height, width
     return hw

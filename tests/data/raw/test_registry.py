@@ -3,6 +3,7 @@
 import pickle
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 
@@ -194,3 +195,24 @@ def test_cut_annotations_name_the_file(folders, tmp_path, name):
     path.write_text(path.read_text()[:-40])
     with pytest.raises(DataError, match=f"{path.name} is not JSON"):
         open_raw(name, folder, split=split)
+
+
+@pytest.mark.parametrize("name", ["coco", "up3d", "3dpw", "human36m"])
+def test_folders_may_be_urls(folders, tmp_path, name):
+    split = RAW[name].splits[0]
+    folder = write(folders, LAYOUTS[name][0], tmp_path, split)
+    store = fsspec.filesystem("memory")
+    store.put(str(folder), f"/{name}", recursive=True)
+    try:
+        remote = open_raw(name, f"memory://{name}", split=split)
+        local = open_raw(name, folder, split=split)
+        assert remote.remote
+        assert len(remote) == len(local)
+        for row_id in range(len(local)):
+            got, want = remote.row(row_id), local.row(row_id)
+            assert (got.key, got.image_bytes) == (want.key, want.image_bytes)
+            np.testing.assert_equal(got.label, want.label)
+        with pytest.raises(DataError, match=r"memory://nothing.* does not exist|holds no sequence"):
+            open_raw(name, "memory://nothing", split=split)
+    finally:
+        store.rm(f"/{name}", recursive=True)
