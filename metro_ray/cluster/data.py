@@ -17,7 +17,13 @@ import torch
 from metro_ray.cluster.blocks import RowReader, StoredReader, store_reader
 from metro_ray.cluster.stream import BatchStream, StreamSettings, configure_ray_data
 from metro_ray.data.bad_rows import BadRow, BadRows
-from metro_ray.training.data_source import eval_plan, make_transform, open_split, train_plan
+from metro_ray.training.data_source import (
+    describe_splits,
+    eval_plan,
+    make_transform,
+    open_split,
+    train_plan,
+)
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
@@ -96,6 +102,9 @@ class RayDataSource:
     def source_names(self) -> tuple[str, ...]:
         train = self._splits.get("train")
         return () if train is None else train.dataset.source_names
+
+    def describe(self) -> list[str]:
+        return describe_splits({name: split.dataset for name, split in self._splits.items()})
 
     def num_train_batches(self, start_row: int = 0) -> int:
         if "train" not in self._splits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -30,6 +30,10 @@ class DataSource(Protocol):
     @property
     def source_names(self) -> tuple[str, ...]:
         """Names that `Batch.source` counts in training; empty without a training set."""
+        ...
+
+    def describe(self) -> list[str]:
+        """A line for each data set: what it is, and what an epoch takes of it."""
         ...
 
     def num_train_batches(self, start_row: int = 0) -> int:
@@ -76,6 +80,9 @@ class LocalDataSource:
     def source_names(self) -> tuple[str, ...]:
         return () if self._train is None else self._train.source_names
 
+    def describe(self) -> list[str]:
+        return describe_splits({"train": self._train, "val": self._val})
+
     def num_train_batches(self, start_row: int = 0) -> int:
         if self._train is None:
             return 0
@@ -120,6 +127,11 @@ def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> RowDataset | 
     """
     yaml_path = config.data.train_yaml if split == "train" else config.data.val_yaml
     return None if yaml_path is None else open_dataset(yaml_path, spec, root=config.data.root)
+
+
+def describe_splits(splits: Mapping[str, RowDataset | None]) -> list[str]:
+    """Lines for the log: what is trained and what is validated on."""
+    return [f"{name}: {data.describe()}" for name, data in splits.items() if data is not None]
 
 
 def train_plan(

@@ -78,6 +78,8 @@ def fit(
             if not evaluating and worker.rank == 0 and (folder / "checkpoints").exists():
                 METRO.warning("%s holds an earlier run, which this one replaces", folder)
         trainer = Trainer(config, worker, data, body, model)
+        for line in data.describe():
+            METRO.info("%s", line)
         if continued is not None:
             trainer.restore(continued)
         writes = worker.rank == 0 and not evaluating

@@ -95,6 +95,7 @@ def test_training_takes_the_shares_and_validation_every_row_once(mix, body, make
     config = make_config(**{"data.train_yaml": path, "data.val_yaml": path})
     data = LocalDataSource(config, body)
     assert data.source_names == ("small", "large")
+    assert [line.split(":")[0] for line in data.describe()] == ["train", "val"]
     sources = np.concatenate([batch.source.numpy() for batch in data.train_batches(0)])
     assert np.bincount(sources).tolist() == [10, 10]
     [batch] = data.eval_batches()

@@ -90,6 +90,9 @@ class TinyData:
 
     source_names = ("tiny",)
 
+    def describe(self):
+        return [f"train: {self._num_rows} tiny rows"]
+
     def num_train_batches(self, start_row=0):
         return (self._num_rows - start_row) // self._batch_size
 

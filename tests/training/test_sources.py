@@ -166,6 +166,7 @@ def test_every_report_of_a_run_tells_the_sources_apart(
         if accumulate_steps == 1:
             assert sum(vertices) / 2 == pytest.approx(row[f"{prefix}/loss_vertices"], rel=1e-5)
     log = (run.run_dir / "log.txt").read_text()
+    assert "METRO INFO: train: 6 tiny rows" in log
     assert f"loss (rows) by source: even {trained[0]['train/source/even/loss']:.4f} (3)" in log
     result = json.loads((run.run_dir / "result.json").read_text())
     assert result["sources"]["odd"]["rows"] == 6
