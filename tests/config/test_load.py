@@ -163,7 +163,8 @@ def values_of(key):
 @st.composite
 def overrides(draw):
     names = st.sets(st.sampled_from(sorted(all_keys())), max_size=8)
-    fixed = ("data.image_size", "model.num_attention_heads")
+    bound_to_others = ("run.overwrite", "scaling.min_train_workers")
+    fixed = ("data.image_size", "model.num_attention_heads", *bound_to_others)
     return {name: draw(values_of(all_keys()[name])) for name in draw(names) if name not in fixed}
 
 
