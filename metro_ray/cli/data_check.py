@@ -27,6 +27,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     from metro_ray.data.check_text import to_text
 
+    _make_folders([arguments.json, arguments.html, arguments.out and arguments.out / "report.txt"])
     dataset, report = _check(arguments)
     text = to_text(report)
     print(text)
@@ -68,6 +69,20 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _make_folders(paths: Sequence[Path | None]) -> None:
+    """Make the folders of what will be written, before the work and not after it."""
+    from metro_ray.errors import ConfigError
+
+    for path in paths:
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be written: {error}; name another place with --json, --html, --out"
+            ) from error
+
+
 def _check(arguments: argparse.Namespace) -> tuple[RowDataset | None, CheckReport]:
     """The data set, None where it is there and cannot be opened, and its report."""
     from metro_ray.data.check import check_dataset, unopened_report
@@ -104,7 +119,6 @@ def _write(
     written = []
     for path, content in texts:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content, encoding="utf-8")
             written.append(path)
     wanted = [page for page in pages if page is not None]
@@ -113,7 +127,6 @@ def _write(
 
         page_text = render_report(dataset, report, assets_root=arguments.assets)
         for path in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(page_text, encoding="utf-8")
             written.append(path)
     return written

@@ -77,7 +77,8 @@ def source_table(report: CheckReport) -> list[tuple[str, ...]]:
         usable = source.rows - source.unreadable
         counts = (source.rows, usable, source.mesh, source.joints_3d, source.keypoints_2d)
         formats, sizes = most_common(source.formats, 3), most_common(source.sizes, _SIZES_SHOWN)
-        table.append((name, *map(str, counts), f"{formats}; {sizes}"))
+        images = "; ".join(text for text in (formats, sizes) if text) or "none can be read"
+        table.append((name, *map(str, counts), images))
     return table
 
 

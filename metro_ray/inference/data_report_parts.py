@@ -58,7 +58,9 @@ def overview(report: CheckReport) -> str:
     columns = [*([""] + ["number"] * 5), ""]
     table = _table(head, lines, columns)
     schema = [("kind", report.kind), *schema_lines(report)]
-    rows = "".join(f"<tr><th>{escape(a)}</th><td>{escape(b)}</td></tr>" for a, b in schema)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(a)}</th><td>{escape(b)}</td></tr>' for a, b in schema
+    )
     return (
         f'<h2 class="part">Sources</h2><div class="wide">{table}</div>'
         f'<h2 class="part">Labels</h2><div class="wide"><table><tbody>{rows}</tbody></table></div>'
@@ -81,7 +83,15 @@ def findings_table(findings: Sequence[Finding], shown_rows: set[int]) -> str:
             f"<td>{escape(_sentence(finding.advice))}"
             f"<details><summary>where</summary><ul>{examples}{rest}</ul></details></td></tr>"
         )
-    head = "<th></th><th>what</th><th class=number>how many</th><th>what to do</th>"
+    head = "".join(
+        f'<th scope="col" class="{kind}">{text}</th>'
+        for text, kind in (
+            ("severity", ""),
+            ("what", ""),
+            ("how many", "number"),
+            ("what to do", ""),
+        )
+    )
     return (
         '<h2 class="part">Findings</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"

@@ -48,7 +48,7 @@ class LabelMeshes:
         """The label's mesh in its picture; None without mesh label, body model or camera.
 
         The camera is the weak-perspective one that fits the 3D joints to the 2D joints: the
-        label's own, else those of the posed body model.
+        label's own, else (where it has none, or not in metres) those of the posed body model.
         """
         if not label.has_mesh or not label.has_keypoints_2d:
             return None
@@ -66,7 +66,7 @@ class LabelMeshes:
             vertices = (posed.vertices[0] - root).numpy()
             own_joints = (posed.joints[0] - root).numpy()
         joints, seen = own_joints, label.keypoints_2d[:, 2] > 0
-        if label.has_joints_3d:
+        if label.has_joints_3d and _alike(label.joints_3d[:, :3], own_joints):
             root_3d = label.joints_3d[spec.root_label_joint, :3]
             joints = (label.joints_3d[:, :3] - root_3d).astype(np.float32)
             seen = seen & (label.joints_3d[:, 3] > 0)
@@ -96,6 +96,12 @@ class LabelMeshes:
         if name not in self._bodies:
             self._bodies[name] = load_body(name, self._assets_root)
         return self._bodies[name]
+
+
+def _alike(joints: Float[np.ndarray, "L 3"], others: Float[np.ndarray, "L 3"]) -> bool:
+    """Whether two skeletons have about the same size: within a factor of two."""
+    sizes = [float(np.linalg.norm(np.ptp(points, axis=0))) for points in (joints, others)]
+    return 0.5 < sizes[0] / max(sizes[1], 1e-9) < 2.0
 
 
 def mesh_close_up(

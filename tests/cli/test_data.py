@@ -76,6 +76,15 @@ def test_out_writes_text_json_and_html(write, tmp_path, capsys):
     assert f"wrote {folder / 'report.html'}" in out.err
 
 
+def test_a_place_that_cannot_be_written_is_said_before_the_check(write, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    status = exit_status(["data", "check", write(), "--out", str(tmp_path / "file" / "report")])
+    out = capsys.readouterr()
+    assert status == 2
+    assert "cannot be written" in out.err
+    assert out.out == ""
+
+
 def test_a_sample_of_rows(write, capsys):
     assert main(["data", "check", write(scale=0.0), "--sample", "2"]) == 0
     assert "2 of 6 rows checked" in capsys.readouterr().out

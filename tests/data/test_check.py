@@ -313,6 +313,15 @@ def test_several_processes_find_what_one_finds(tmp_path):
     assert to_json(alone) == to_json(together)
 
 
+def test_a_data_set_without_one_readable_row_has_a_report():
+    rows = [clean_row(SMPL, number)._replace(image_bytes=b"", label={}) for number in range(3)]
+    report = check_dataset(MemoryRows(rows))
+    assert found(report) == {"field-missing": 3, "image-broken": 3}
+    text = to_text(report)
+    assert "memory     3       0     0          0          0  unknown" in text
+    assert "joints: none" in text
+
+
 def test_a_sample_is_spread_over_the_rows():
     rows = spread_rows(1000, 5)
     assert list(rows) == [0, 250, 500, 749, 999]

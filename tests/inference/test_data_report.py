@@ -181,6 +181,15 @@ def test_the_mesh_is_placed_by_its_own_joints_where_the_label_has_none_in_3d(pos
     assert np.abs(result.vertices_px[:, :2] - pixels).max() < 0.05
 
 
+def test_the_mesh_is_placed_by_its_own_joints_where_the_label_has_millimetres(posed):
+    row, pixels = posed
+    joints = np.array(row.label["3d_joints"]) * (1000, 1000, 1000, 1)
+    label = parse_label({**row.label, "3d_joints": joints.tolist()}, BODY)
+    result = LabelMeshes().place(label, BODY)
+    assert result is not None
+    assert np.abs(result.vertices_px[:, :2] - pixels).max() < 0.05
+
+
 def test_box_and_joints_are_drawn_where_the_label_has_them():
     image = np.full((60, 80, 3), 128, np.uint8)
     joints = np.zeros((24, 3))
