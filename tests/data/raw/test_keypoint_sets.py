@@ -11,10 +11,31 @@ from scipy.spatial.transform import Rotation
 
 from metro_ray.bodies.joints import J24
 from metro_ray.data.raw import open_raw
-from metro_ray.data.raw.coco import COCO_KEYPOINTS
-from metro_ray.data.raw.mpii import MPII_JOINTS
-from metro_ray.data.raw.muco import MUCO_JOINTS
 from metro_ray.errors import DataError
+
+
+def named(text):
+    """`left_hip` -> `L_Hip`: the formats' names, written down here once more."""
+    sides = {"left": "L", "right": "R"}
+    return tuple("_".join(sides.get(w, w.capitalize()) for w in n.split("_")) for n in text.split())
+
+
+COCO_KEYPOINTS = named(
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle"
+)
+MPII_JOINTS = (
+    *named("right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax neck"),
+    "Top_of_Head",
+    *named("right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist"),
+)
+MUCO_JOINTS = (
+    "Head_top",
+    *named("thorax right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist"),
+    *named("right_hip right_knee right_ankle left_hip left_knee left_ankle pelvis spine head"),
+    *named("right_hand left_hand right_toe left_toe"),
+)
 
 
 def flags(label):
