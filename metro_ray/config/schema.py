@@ -35,9 +35,9 @@ class DataConfig(Strict):
     """Data sets and how they are read."""
 
     train_yaml: str | None = None
-    """Data set YAML (METRO's TSV layout) to train on."""
+    """Data set to train on: a YAML of METRO's TSV layout or of a mixture, or a Parquet data set."""
     val_yaml: str | None = None
-    """Data set YAML to validate on."""
+    """The same to validate on; every row counts once, whatever the weights of a mixture."""
     synth_train: int = 0
     """Samples of the open body model to render into train_yaml's folder where it does not exist."""
     synth_val: int = 0

@@ -65,6 +65,16 @@ def test_round_trip_restores_weights_optimizer_and_meta(parts, body, tmp_path):
     assert len(theirs) == len(ours) > 20
 
 
+def test_a_position_in_batches_of_an_older_format_becomes_one_in_rows(parts, tmp_path):
+    model, optimizer = parts
+    config = {"optim": {"per_gpu_batch_size": 30}}
+    folder, _ = save_checkpoint(tmp_path, model, optimizer, meta(config=config, world_size=8))
+    written = json.loads((folder / "meta.json").read_text())
+    del written["row_in_epoch"]
+    (folder / "meta.json").write_text(json.dumps({**written, "format": 2, "batch_in_epoch": 3}))
+    assert read_meta(folder).row_in_epoch == 3 * 8 * 30
+
+
 def test_failure_while_writing_leaves_the_old_checkpoint(parts, tmp_path, monkeypatch):
     model, optimizer = parts
     save_checkpoint(tmp_path, model, optimizer, meta())

@@ -98,6 +98,28 @@ def test_a_continued_run_repeats_the_losses(body, tiny_data, make_config, stop_a
         assert continued[step] == pytest.approx(loss, rel=1e-6)
 
 
+def test_the_schedule_follows_epochs_where_ranks_have_changed(body, tiny_data, make_config):
+    """More ranks made fewer steps of the first epoch; the rest has the rates of this many ranks."""
+    settings = {"optim__epochs": 3, "optim__schedule": "cosine", "run__checkpoint_every": 1}
+    fit(make_config("whole", **settings), LocalWorker("cpu"), tiny_data(num_rows=8), body=body)
+    whole = [float(row["train/lr"]) for row in rows_of(_folder(make_config("whole")))]
+    config, worker = make_config("fewer", **settings), LocalWorker("cpu")
+
+    def ask(batch, epoch, index):
+        worker.stop = (epoch, index) == (0, 1)
+        return batch
+
+    with pytest.raises(RunStopped):
+        fit(config, worker, tiny_data(num_rows=8, spoil=ask), body=body)
+    last = _folder(config) / "checkpoints" / "last"
+    meta = json.loads((last / "meta.json").read_text())
+    assert (meta["step"], meta["row_in_epoch"]) == (2, 4)
+    (last / "meta.json").write_text(json.dumps({**meta, "step": 1, "world_size": 2}))
+    fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(num_rows=8), body=body)
+    rates = [(int(row["step"]), float(row["train/lr"])) for row in rows_of(_folder(config))]
+    assert rates[1:] == list(zip(range(2, 12), whole[2:], strict=True))
+
+
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(body, tiny_data, make_config):
     steps = {"optim__epochs": 2}
     fit(make_config("whole", **steps), LocalWorker("cpu"), tiny_data(), body=body)
