@@ -30,7 +30,7 @@ from metro_ray.inference.data_report_pictures import (
     mesh_close_up,
     plain_picture,
 )
-from metro_ray.inference.page_parts import document, encode_jpeg, figure
+from metro_ray.inference.page import document, encode_jpeg, figure
 
 if TYPE_CHECKING:
     from pathlib import Path

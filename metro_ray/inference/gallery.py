@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int32, UInt8
 
 from metro_ray.inference.export import export_mesh
 from metro_ray.inference.gallery_page import metrics_table, page
-from metro_ray.inference.page_parts import encode_jpeg, figure, to_base64
+from metro_ray.inference.page import encode_jpeg, figure, to_base64
 from metro_ray.inference.render import draw_joints, overlay, side_view
 from metro_ray.inference.result import MeshResult, close_up
 

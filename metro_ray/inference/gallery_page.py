@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from metro_ray.inference.mesh_viewer import VIEWER_JS
-from metro_ray.inference.page_parts import document
+from metro_ray.inference.page import document
 
 _METRIC_TITLES = {
     "mpjpe_mm": ("MPJPE", "mean joint error after root alignment"),
