@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -233,6 +234,7 @@ def _start(dataset: RowDataset, target: Path, settings: ConvertSettings) -> None
 
     global _job
     cv2.setNumThreads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch is imported, for body models of raw data
     _job = _Job(dataset, target, settings)
 
 
