@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metro_ray.data.check_rules import Problem
+from metro_ray.data.check_rules import RULES, Problem
 from metro_ray.data.transform import decode_image
 from metro_ray.errors import DataError
 
@@ -53,7 +53,8 @@ def inspect_image(data: bytes, hw: tuple[int, int] | None) -> ImageFacts:
         image = decode_image(data)
     except DataError as error:
         code = "image-cut" if _is_cut(data) else "image-broken"
-        return ImageFacts(header.format, None, [Problem(code, str(error))])
+        reason = str(error).removeprefix(f"{RULES['image-broken'].what}: ")
+        return ImageFacts(header.format, None, [Problem(code, reason)])
     problems: list[Problem] = []
     if _is_cut(data):
         problems.append(Problem("image-cut", f"{len(data)} bytes of {header.format}, no end mark"))
