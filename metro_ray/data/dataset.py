@@ -126,9 +126,7 @@ class TsvDataset:
     def file_keys(self, row_id: int) -> dict[str, str]:
         """The key that each file gives a row, by file name."""
         files, row = self._locate(row_id)
-        return {
-            file.path.name: decode_key(file.read_key(row), file, row) for file in files.all()
-        }
+        return {file.path.name: decode_key(file.read_key(row), file, row) for file in files.all()}
 
     def file_rows(self) -> list[dict[str, int]]:
         """For each source, the numbers of rows of its files by file name."""
