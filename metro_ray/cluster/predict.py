@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.run_folder import require_writable
 from metro_ray.config.load import to_dict
-from metro_ray.data.bad_rows import BadRows
 from metro_ray.data.synth_progress import show_progress
 from metro_ray.errors import ConfigError, DataError
 from metro_ray.evaluation.from_checkpoint import Ready, config_of_checkpoint
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.cluster.resources import ResourcePlan
     from metro_ray.config.schema import Kind, TrainConfig
+    from metro_ray.data.bad_rows import BadRow
     from metro_ray.data.rows import RowDataset
 
 _LOG = logging.getLogger(__name__)
@@ -201,7 +202,7 @@ def _predict_missing(job: _Job, plan: ResourcePlan) -> None:
     """Predict what is missing and keep it.
 
     Raises:
-        DataError: Rows cannot be read; the message lists them, and all others are kept.
+        DataError: A row cannot be read.
     """
     from metro_ray.cluster.predict_blocks import ViewReader, predict_rows
     from metro_ray.evaluation.tta_pass import ViewLoader
@@ -210,35 +211,40 @@ def _predict_missing(job: _Job, plan: ResourcePlan) -> None:
     load = ViewLoader(
         job.body.spec, job.views, crop_mode=config.data.crop, image_size=config.data.image_size
     )
-    bad = BadRows(config.data.max_bad_rows, name=job.dataset.name)
     actor = {
         "config": to_dict(config),
         "views": job.views,
         "use_gpu": plan.use_gpu,
         "actors_per_node": math.ceil(plan.train_workers / _num_nodes()),
     }
+    blocks = predict_rows(
+        missing,
+        ViewReader(job.dataset, load),
+        actor,
+        plan,
+        block_rows=config.data.block_rows,
+        start_timeout_s=config.scaling.start_timeout_s,
+    )
 
-    def work() -> Iterator[int]:
-        for predicted in predict_rows(
-            missing,
-            ViewReader(job.dataset, load),
-            actor,
-            plan,
-            block_rows=config.data.block_rows,
-            start_timeout_s=config.scaling.start_timeout_s,
-        ):
+    def keep() -> Iterator[int]:
+        for predicted in blocks:
+            if predicted.problems:
+                raise _cannot_be_whole(job, predicted.problems)
             job.work.add(predicted.meshes)
-            bad.extend(predicted.problems)
-            yield predicted.num_rows
+            yield len(predicted.meshes.rows)
 
     done = job.work.num_rows - len(missing)
-    show_progress(work(), job.work.num_rows, done=done, what="rows predicted")
-    if len(bad):
-        raise DataError(
-            f"{len(bad)} of {job.work.num_rows} rows of {job.dataset.name} cannot be read, so "
-            f"there is no {job.output.name}, which must hold every row:\n{bad.describe()}\n"
-            "Repair them and start the job again"
-        )
+    with closing(blocks):  # an error gives the cluster back at once
+        show_progress(keep(), job.work.num_rows, done=done, what="rows predicted")
+
+
+def _cannot_be_whole(job: _Job, problems: Sequence[BadRow]) -> DataError:
+    listed = "\n".join(f"  row {bad.row_id} ({bad.key}): {bad.reason}" for bad in problems)
+    return DataError(
+        f"{job.output.name} must hold every row of {job.dataset.name}, but these cannot be read:\n"
+        f"{listed}\n`metro-ray data check {job.dataset.name}` finds all there are; repair them, "
+        "or leave them out with a linelist"
+    )
 
 
 def _num_nodes() -> int:

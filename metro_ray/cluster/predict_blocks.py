@@ -8,7 +8,7 @@ predicted for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,11 +41,6 @@ class Predicted(NamedTuple):
     meshes: PredictedRows
     """Of the rows that could be read."""
     problems: tuple[BadRow, ...]
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of the block, broken ones included."""
-        return len(self.meshes.rows) + len(self.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +146,7 @@ def predict_rows(
     *,
     block_rows: int,
     start_timeout_s: float,
-) -> Iterator[Predicted]:
+) -> Generator[Predicted]:
     """Predict rows in blocks, in whatever order they get done.
 
     Args:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metro_ray.errors import DataError
-from metro_ray.evaluation.evaluate import Reduce, RootRelative, measure
+from metro_ray.evaluation.evaluate import Gather, RootRelative, measure
 from metro_ray.evaluation.result import EvaluationResult
 from metro_ray.losses.targets import build_targets
 
@@ -84,7 +84,7 @@ def evaluate_baseline(
     batches: Iterable[Batch],
     device: torch.device | str,
     *,
-    reduce: Reduce | None = None,
+    gather: Gather | None = None,
 ) -> EvaluationResult:
     """Metrics of predicting the mean mesh for every row, named `baseline/mpjpe_mm` and so on.
 
@@ -97,4 +97,4 @@ def evaluate_baseline(
             vertices.expand(batch.num_rows, -1, -1), joints.expand(batch.num_rows, -1, -1)
         )
 
-    return measure(predict, body, batches, device, reduce, split="baseline")
+    return measure(predict, body, batches, device, gather, split="baseline")

@@ -9,26 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor, nn
 
 from metro_ray.data.normalize import normalize_images
 from metro_ray.errors import TrainingError
-from metro_ray.evaluation.result import EvaluationResult, EvaluationTable, metrics_from_meters
+from metro_ray.evaluation.figures import figures_of
+from metro_ray.evaluation.result import EvaluationResult, EvaluationTable, join_tables
 from metro_ray.losses.targets import Targets, build_targets
-from metro_ray.metrics.accumulate import MeanMeter, Meters, weighted_mean
-from metro_ray.metrics.errors import mpjpe, mpve, pa_mpjpe, pa_mpve
+from metro_ray.metrics.errors import aligned_distances, joint_residuals, mpve, pa_mpve
+from metro_ray.metrics.sequences import (
+    Frames,
+    acceleration_errors,
+    frame_name,
+    join_frames,
+    person_of,
+)
 from metro_ray.models.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.data.sample import Batch
 
-Reduce = Callable[[Meters], Meters]
+Gather = Callable[[Any], list[Any]]
+"""One picklable object of every process, by rank, on every process."""
 
 
 class RootRelative(NamedTuple):
@@ -38,13 +46,11 @@ class RootRelative(NamedTuple):
     joints: Float[Tensor, "B J 3"]
 
 
-class _RowErrors(NamedTuple):
-    """Errors of the B rows of a batch, metres, whatever their labels."""
+class _Rows(NamedTuple):
+    """What a batch adds: its errors, and those of its rows that may be frames of a video."""
 
-    mpjpe: Float[Tensor, " B"]
-    pa_mpjpe: Float[Tensor, " B"]
-    mpve: Float[Tensor, " B"]
-    pa_mpve: Float[Tensor, " B"]
+    table: EvaluationTable
+    frames: Frames
 
 
 def evaluate(
@@ -53,10 +59,9 @@ def evaluate(
     batches: Iterable[Batch],
     device: torch.device | str,
     *,
-    reduce: Reduce | None = None,
+    gather: Gather | None = None,
     precision: Precision = "fp32",
     channels_last: bool = False,
-    keep_table: bool = False,
     split: str = "val",
 ) -> EvaluationResult:
     """Measure a model on batches; the model's train/eval mode is restored afterwards.
@@ -67,14 +72,13 @@ def evaluate(
         batches: this process's share of the data set, possibly none of it; rows that are not valid
             are ignored.
         device: where to compute.
-        reduce: merges the meters of all processes (see `metrics.all_reduce_with`); None for one.
+        gather: collects the tables of all processes; None for one.
         precision: bf16 and fp16 run the network under autocast; errors are float64 either way.
         channels_last: memory format of the images, as the model was trained.
-        keep_table: also return the errors of every row of this process.
         split: prefix of the metric names.
 
     Raises:
-        TrainingError: the model predicts numbers that are not finite.
+        TrainingError: the model predicts numbers that are not finite, or a row came twice.
     """
     device = torch.device(device)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -86,7 +90,7 @@ def evaluate(
         return root_relative(prediction.vertices[-1].float(), body)
 
     with eval_mode(model):
-        return measure(predict, body, batches, device, reduce, keep_table=keep_table, split=split)
+        return measure(predict, body, batches, device, gather, split=split)
 
 
 def measure(
@@ -94,18 +98,16 @@ def measure(
     body: BodyModel,
     batches: Iterable[Batch],
     device: torch.device | str,
-    reduce: Reduce | None = None,
+    gather: Gather | None = None,
     *,
-    keep_table: bool = False,
     split: str,
 ) -> EvaluationResult:
     """Compare what `predict` returns with the targets of the batches; the body of every evaluation.
 
     Raises:
-        TrainingError: a prediction is not finite.
+        TrainingError: a prediction is not finite, or a row came twice.
     """
-    meters: Meters = dict.fromkeys(("rows", *_RowErrors._fields), MeanMeter())
-    tables: list[EvaluationTable] = []
+    own: list[_Rows] = []
     with torch.inference_mode():
         for batch in batches:
             if batch.num_rows == 0:
@@ -113,22 +115,18 @@ def measure(
             batch = batch.to(device)
             predicted = predict(batch)
             _require_finite(predicted, batch)
-            targets = build_targets(batch, body)
-            errors = _row_errors(predicted, targets, body)
-            counts = {
-                "mpjpe": targets.has_joints_3d,
-                "pa_mpjpe": targets.has_joints_3d,
-                "mpve": targets.has_mesh,
-                "pa_mpve": targets.has_mesh,
-            }
-            meters["rows"] = meters["rows"].merge(MeanMeter(0.0, int(targets.valid.sum())))
-            for name, flag in counts.items():
-                meters[name] = meters[name].merge(weighted_mean(getattr(errors, name), flag))
-            if keep_table:
-                tables.append(_table(batch, targets, errors))
-    merged = reduce(meters) if reduce else meters
-    table = _join(tables) if keep_table else None
-    return EvaluationResult(metrics=metrics_from_meters(merged, split), table=table)
+            own.append(_rows(batch, predicted, build_targets(batch, body), body))
+    spec = body.spec
+    mine = _Rows(
+        join_tables((rows.table for rows in own), spec.num_joints),
+        join_frames((rows.frames for rows in own), spec.num_joints),
+    )
+    everywhere: list[_Rows] = [mine] if gather is None else gather(mine)
+    table = join_tables((rows.table for rows in everywhere), spec.num_joints)
+    found = acceleration_errors(join_frames((rows.frames for rows in everywhere), spec.num_joints))
+    table.accel[np.searchsorted(table.row_id, found.row_id)] = found.errors
+    figures = figures_of(table, spec.kind, spec.joints.names)
+    return EvaluationResult(metrics=figures.metrics(split), figures=figures, table=table)
 
 
 def root_relative(vertices: Float[Tensor, "B V 3"], body: BodyModel) -> RootRelative:
@@ -148,18 +146,53 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _row_errors(predicted: RootRelative, targets: Targets, body: BodyModel) -> _RowErrors:
+def _rows(batch: Batch, predicted: RootRelative, targets: Targets, body: BodyModel) -> _Rows:
+    """Errors of a batch's valid rows, on the CPU."""
     joints = targets.joints_3d[..., :3]
     vertices = targets.vertices[-1]
     if body.spec.joint_targets == "layer":
         # These targets are relative to the layer's wrist, which is not the regressed one: without
         # this a perfect mesh would have an error.
         vertices = vertices - body.root_from_mesh(vertices)
-    return _RowErrors(
-        mpjpe=mpjpe(predicted.joints, joints, body.spec.center_joints),
-        pa_mpjpe=pa_mpjpe(predicted.joints, joints),
-        mpve=mpve(predicted.vertices, vertices),
-        pa_mpve=pa_mpve(predicted.vertices, vertices),
+    residuals = joint_residuals(predicted.joints, joints, body.spec.center_joints)
+    per_joint = residuals.norm(dim=-1)
+    aligned = aligned_distances(predicted.joints, joints)
+    rows = targets.valid.nonzero()[:, 0].cpu().numpy()
+    keys = tuple(batch.keys[row] for row in rows) if batch.keys else ("",) * len(rows)
+
+    def column(values: Tensor) -> np.ndarray:
+        return values.cpu().numpy()[rows]
+
+    table = EvaluationTable(
+        row_id=column(batch.row_id),
+        keys=keys,
+        source=column(batch.source),
+        mpjpe=column(per_joint.mean(dim=-1)),
+        pa_mpjpe=column(aligned.mean(dim=-1)),
+        mpve=column(mpve(predicted.vertices, vertices)),
+        pa_mpve=column(pa_mpve(predicted.vertices, vertices)),
+        accel=np.full(len(rows), np.nan),
+        has_joints_3d=column(targets.has_joints_3d),
+        has_mesh=column(targets.has_mesh),
+        joint_errors=column(per_joint.float()),
+        pa_joint_errors=column(aligned.float()),
+    )
+    return _Rows(table, _frames(table, column(residuals.float()), column(batch.betas)))
+
+
+def _frames(
+    table: EvaluationTable,
+    residuals: Float32[np.ndarray, "N J 3"],
+    betas: Float[np.ndarray, "N S"],
+) -> Frames:
+    names = [frame_name(key) for key in table.keys]
+    labelled = zip(names, table.has_joints_3d.tolist(), strict=True)
+    chosen = [i for i, (name, has) in enumerate(labelled) if name is not None and has]
+    return Frames(
+        table.row_id[chosen],
+        tuple(name for i in chosen if (name := names[i]) is not None),
+        person_of(np.where(table.has_mesh[:, None], betas, 0.0)[chosen]),
+        residuals[chosen],
     )
 
 
@@ -172,31 +205,3 @@ def _require_finite(predicted: RootRelative, batch: Batch) -> None:
             f"the model predicts NaN or infinity for {name} and {int(bad.sum()) - 1} more rows of "
             "its batch: training has diverged (try a smaller optim.lr) or the weights are broken"
         )
-
-
-def _table(batch: Batch, targets: Targets, errors: _RowErrors) -> EvaluationTable:
-    rows = targets.valid.nonzero()[:, 0].cpu().numpy()
-    keys = tuple(batch.keys[row] for row in rows) if batch.keys else ("",) * len(rows)
-    column = {name: value.cpu().numpy()[rows] for name, value in errors._asdict().items()}
-    return EvaluationTable(
-        row_id=batch.row_id.cpu().numpy()[rows],
-        keys=keys,
-        has_joints_3d=targets.has_joints_3d.cpu().numpy()[rows],
-        has_mesh=targets.has_mesh.cpu().numpy()[rows],
-        **column,
-    )
-
-
-def _join(tables: list[EvaluationTable]) -> EvaluationTable:
-    if not tables:
-        empty = np.zeros(0)
-        no_flags = np.zeros(0, bool)
-        return EvaluationTable(
-            np.zeros(0, np.int64), (), empty, empty, empty, empty, no_flags, no_flags
-        )
-    arrays = {
-        name: np.concatenate([getattr(table, name) for table in tables])
-        for name in EvaluationTable._fields
-        if name != "keys"
-    }
-    return EvaluationTable(keys=tuple(key for table in tables for key in table.keys), **arrays)

@@ -47,5 +47,7 @@ def test_a_hand_has_no_other_side():
 def test_a_mesh_that_is_not_symmetric_is_refused_by_name():
     body = ToyBody(TOY_BODY)
     body.template_vertices = body.template
-    with pytest.raises(ConfigError, match=r"template of toy_body \d+ of 40 vertices have no partner"):
+    with pytest.raises(
+        ConfigError, match=r"template of toy_body \d+ of 40 vertices have no partner"
+    ):
         find_mirror(body)

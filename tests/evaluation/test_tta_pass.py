@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 from small_rows import write_rows
-from toys import TOY_BODY, TOY_HAND
 from torch import nn
+from toys import TOY_BODY, TOY_HAND
 
 from metro_ray.bodies.body import BodyModel, BodyOutput
 from metro_ray.bodies.levels import LevelData, VertexMap
@@ -20,7 +20,14 @@ from metro_ray.errors import DataError
 from metro_ray.evaluation.tta import PLAIN_VIEW, View, ViewFusion, fused_views, single_view
 from metro_ray.evaluation.tta_pass import ViewLoader, ViewPredictor
 
-SIX = (PLAIN_VIEW, View(0.7, 0.0), View(0.9, 10.0), View(1.0, -90.0), View(1.1, 40.0), View(0.8, -20.0))
+SIX = (
+    PLAIN_VIEW,
+    View(0.7, 0.0),
+    View(0.9, 10.0),
+    View(1.0, -90.0),
+    View(1.1, 40.0),
+    View(0.8, -20.0),
+)
 HAND = get_spec("anny_hand")
 
 
@@ -203,7 +210,9 @@ def symmetric_body():
     strip = torch.arange(18)[:, None] + torch.arange(3)
     body.faces = torch.cat([strip, strip + 20])
     weights = body.joint_regressor[:, :20].clone()
-    body.joint_regressor[:] = torch.cat([weights, weights], dim=1) / weights.sum(1, keepdim=True) / 2
+    body.joint_regressor[:] = (
+        torch.cat([weights, weights], dim=1) / weights.sum(1, keepdim=True) / 2
+    )
     body.root_regressor[:] = 1 / 40
     return body
 
