@@ -5,13 +5,14 @@ Every fault is a DataError that names file, row and key.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import pybase64
 from jaxtyping import Int
 
 from metro_ray.data.storage import read_bytes
@@ -44,7 +45,7 @@ def decode_image_column(column: bytes | memoryview, file: TsvFile, row: int, key
             f"{file.path}: row {row} ({key}): the image column is empty; write the row again"
         )
     try:
-        return base64.b64decode(column, validate=True)
+        return pybase64.b64decode(column, validate=True)
     except binascii.Error as error:
         raise DataError(
             f"{file.path}: row {row} ({key}): the image is not whole base64 text ({error}); "
@@ -56,7 +57,7 @@ def decode_label_column(column: bytes, file: TsvFile, row: int, key: str) -> dic
     """JSON list of records -> record 0 (the others are ignored, as METRO does)."""
     where = f"{file.path}: row {row} ({key})"
     try:
-        records = json.loads(column)
+        records = _decode_json(column)
     except ValueError as error:
         raise DataError(
             f"{where}: the label is not JSON ({error}); the file is cut or damaged"
@@ -76,7 +77,7 @@ def decode_size_column(column: bytes, file: TsvFile, row: int, key: str) -> tupl
     """`[{"height": h, "width": w}]` or `h w` -> (height, width) in pixels."""
     try:
         if column.lstrip().startswith(b"["):
-            record = json.loads(column)[0]
+            record = _decode_json(column)[0]
             return int(record["height"]), int(record["width"])
         height, width = column.split()
         return int(height), int(width)
@@ -85,6 +86,14 @@ def decode_size_column(column: bytes, file: TsvFile, row: int, key: str) -> tupl
             f'{file.path}: row {row} ({key}): expected [{{"height": h, "width": w}}] or "h w", '
             f"got {column[:80]!r}"
         ) from error
+
+
+def _decode_json(text: bytes) -> Any:
+    """What `json.loads` makes of it, NaN and other habits of old files included, but sooner."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError):
+        return json.loads(text)
 
 
 def read_linelist(path: Path, num_columns: int) -> Int[np.ndarray, "rows columns"]:

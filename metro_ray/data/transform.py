@@ -7,7 +7,7 @@ costs at most half a grey level (0.009 in normalised units); `crop_metro` gives 
 picture.
 
 Options that change results a little, METRO's way being the default:
-  crop_mode "fast": one interpolation on uint8 (see `geometry/crop.py`).
+  crop_mode "fast": the same steps on uint8 (see `geometry/crop.py`).
   joints "exact": 2D joints where the crop really shows them. METRO truncates them to whole crop
   pixels and adds one (half a pixel to the right and down on average), and mirrors them about an
   axis that is one pixel off.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 from jaxtyping import Float, UInt8
 
 from metro_ray.data.augment import (
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_SCAN, _APP1, _FIRST_WITH_LENGTH = 0xDA, 0xE1, 0xC0
+_WITHOUT_LENGTH = range(0xD0, 0xDA)
+_MAX_PIXELS = 1 << 30
+"""OpenCV's limit."""
 
 
 def decode_image(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
@@ -64,6 +69,9 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
         raise DataError(
             f"the JPEG is cut: no end marker in its {len(data)} bytes; copy the file again"
         )
+    image = _decode_plain_jpeg(data)
+    if image is not None:
+        return image
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
@@ -73,6 +81,37 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "H W 3"]:
             f"the image cannot be decoded: its {len(data)} bytes are no whole JPEG or PNG"
         )
     return image
+
+
+def _decode_plain_jpeg(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
+    """A JPEG without faults and without EXIF, in half of OpenCV's time and to the bit as OpenCV.
+
+    None for all else, which is OpenCV's to judge: what it makes of it stays the rule.
+    """
+    if not _is_plain_jpeg(data):
+        return None
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        too_large = int(height) * int(width) > _MAX_PIXELS
+        return None if too_large else simplejpeg.decode_jpeg(data, "BGR")
+    except ValueError:  # libjpeg has warned of something
+        return None
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the segments up to the first scan are whole and none of them is EXIF."""
+    if not data.startswith(_JPEG_START):
+        return False
+    place = len(_JPEG_START)
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == _SCAN:
+            return True
+        exif = marker == _APP1 and data.startswith(b"Exif", place + 4)
+        if exif or marker < _FIRST_WITH_LENGTH or marker in _WITHOUT_LENGTH:
+            return False
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return False
 
 
 class SampleTransform:
@@ -230,5 +269,8 @@ def _to_rgb_planes(crop: np.ndarray, flip: bool) -> UInt8[np.ndarray, "3 S S"]:
     """BGR picture with values in [0, 255] -> contiguous RGB planes, rounded to uint8."""
     if crop.dtype != np.uint8:
         crop = np.rint(crop).astype(np.uint8)
-    view = crop[:, ::-1, ::-1] if flip else crop[:, :, ::-1]
-    return np.ascontiguousarray(view.transpose(2, 0, 1))
+    if flip:
+        crop = cv2.flip(crop, 1)
+    planes = np.empty((3, *crop.shape[:2]), np.uint8)
+    cv2.split(crop, [planes[2], planes[1], planes[0]])  # six times as fast as a transposition
+    return planes

@@ -135,9 +135,12 @@ def crop_window(center: Sequence[float], scale: float, size: int) -> Window:
         DataError: the box is degenerate or smaller than one pixel.
     """
     check_box(center, scale)
-    inverse = np.linalg.inv(point_matrix(center, scale, (size, size)))
-    corners = transform_points(np.array([[1.0, 1.0], [size + 1.0, size + 1.0]]), inverse) - 1
-    window = Window(*corners.reshape(-1).tolist())
+    # The inverse of `point_matrix`, element by element as a general matrix inverse computes it.
+    zoom = 1.0 / (float(size) / (PIXELS_PER_SCALE * scale))
+    (left, right), (top, bottom) = (
+        _edges(float(value), PIXELS_PER_SCALE * scale, size, zoom) for value in center
+    )
+    window = Window(left, top, right, bottom)
     if window.width < 1 or window.height < 1:
         raise DataError(
             f"box of scale {scale} at {tuple(center)} covers less than one pixel; "
@@ -146,9 +149,15 @@ def crop_window(center: Sequence[float], scale: float, size: int) -> Window:
     return window
 
 
+def _edges(center: float, side: float, size: int, zoom: float) -> tuple[int, int]:
+    """First pixel and first pixel behind a window on one axis, truncated towards zero."""
+    first = -(size * (-center / side + 0.5)) * zoom
+    return int(first), int(zoom * size + first)
+
+
 def rotation_padding(window: Window) -> int:
     """Pixels added on each side of a window before rotation: (diagonal - side) / 2, truncated."""
-    diagonal = np.linalg.norm([window.width, window.height])
+    diagonal = math.sqrt(window.width**2 + window.height**2)
     return int(diagonal / 2 - float(window.height) / 2)
 
 

@@ -2,10 +2,9 @@
 
 `crop_metro` reproduces METRO to the bit: whole-pixel window, zero padding, float64, rotation of the
 padded window (OpenCV interpolates float64 with coordinates rounded to 1/32 px), bilinear resize
-without antialiasing. `crop_fast` reads the same window in one step on uint8: a resize where there
-is no rotation (at most 1 grey level from METRO's crop, from rounding), and a single affine warp
-where there is (one interpolation instead of two, coordinates not rounded to 1/32 px: sharper, some
-grey levels off on fine texture, less than 1 on average on photographs).
+without antialiasing. `crop_fast` takes the same two steps on uint8, turns no more than the window,
+and interpolates at exact coordinates: at most 1 grey level from METRO's crop without rotation, from
+rounding, and at most 4 with it (0.06 in normalised units) on the pictures of METRO's goldens.
 
 Where METRO fails (box outside but near the image, rotation of a box of at most 4 px), both give the
 picture that the definition asks for: black outside the image, no padding to remove. Both treat
@@ -67,37 +66,47 @@ def crop_metro(
 
 
 def crop_fast(
-    image: UInt8[np.ndarray, "H W C"],
+    image: UInt8[np.ndarray, "H W 3"],
     center: Sequence[float],
     scale: float,
     size: int = 224,
     rotation_deg: float = 0.0,
-) -> UInt8[np.ndarray, "S S C"]:
-    """The same crop in one interpolation on uint8; arguments and errors as in `crop_metro`."""
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The same crop on uint8; arguments and errors as in `crop_metro`."""
     window = crop_window(center, scale, size)
     if rotation_deg == 0:
         part = _cut(image, window, np.uint8)
         return cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
+    turned = _turn(image, window, rotation_deg)
+    result = cv2.resize(turned, (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.cvtColor(result, cv2.COLOR_BGRA2BGR)
+
+
+def _turn(
+    image: UInt8[np.ndarray, "H W 3"], window: Window, rotation_deg: float
+) -> UInt8[np.ndarray, "h w 4"]:
+    """A window of the picture turned about the window's centre, with a fourth channel.
+
+    As in `crop_metro` nothing outside the padded window is turned in; but only the window itself is
+    computed. OpenCV interpolates four channels in half of the time of three.
+    """
+    pad, (height, width) = rotation_padding(window), image.shape[:2]
+    left, right = max(0, window.left - pad), min(width, window.right + pad)
+    top, bottom = max(0, window.top - pad), min(height, window.bottom + pad)
+    if left >= right or top >= bottom:
+        return np.zeros((window.height, window.width, 4), np.uint8)
+    part = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2BGRA)
+    middle = ((window.width - 1) * 0.5, (window.height - 1) * 0.5)
+    matrix = cv2.getRotationMatrix2D(middle, -rotation_deg, 1.0)
+    matrix[:, 2] += (window.left - left, window.top - top)
     return cv2.warpAffine(
-        image,
-        _crop_to_image_matrix(window, size, rotation_deg),
-        (size, size),
+        part,
+        matrix,
+        (window.width, window.height),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=0,
     )
-
-
-def _crop_to_image_matrix(
-    window: Window, size: int, rotation_deg: float
-) -> Float[np.ndarray, "2 3"]:
-    """Affine map from crop pixels to image pixels (pixel centres at whole numbers)."""
-    zoom = np.diag([window.width / size, window.height / size])
-    angle = np.deg2rad(rotation_deg)
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = rotation @ zoom
-    middle = np.array([window.left + (window.width - 1) / 2, window.top + (window.height - 1) / 2])
-    return np.column_stack([linear, middle - linear @ np.full(2, (size - 1) / 2)])
 
 
 def _cut(image: UInt8[np.ndarray, "H W C"], window: Window, dtype: type[np.generic]) -> np.ndarray:

@@ -1,10 +1,14 @@
 """Rows to samples: augmentation, labels, options. METRO's numbers: tests/goldens/test_data.py."""
 
+import io
 import pickle
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 
 from metro_ray.bodies.spec import SPECS, get_spec
@@ -277,6 +281,67 @@ def test_grey_png_and_exif_rotation():
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     turned = jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
     assert decode_image(turned).shape == (80, 60, 3)
+
+
+def opencv(data):
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
+def pil_jpeg(picture, mode, **options):
+    target = io.BytesIO()
+    Image.fromarray(picture).convert(mode).save(target, "JPEG", **options)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 9), (16, 16), (33, 31), (224, 223)])
+@pytest.mark.parametrize("quality", [20, 95])
+def test_jpegs_of_every_kind_are_decoded_as_opencv_does(height, width, quality):
+    picture = cv2.resize(make_image(3), (width, height))
+    jpegs = [
+        pil_jpeg(picture, mode, quality=quality)
+        for mode in ("L", "CMYK", "RGB")  # CMYK in Adobe's inverted way
+    ]
+    jpegs.append(pil_jpeg(picture, "RGB", quality=quality, keep_rgb=True))
+    for chroma in ("411", "420", "422", "440", "444"):
+        factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{chroma}")
+        for progressive, restart in ((0, 0), (1, 0), (0, 2)):
+            given = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+            given += [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+            given += [cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+            jpegs.append(cv2.imencode(".jpg", picture, given)[1].tobytes())
+    for data in jpegs:
+        np.testing.assert_array_equal(decode_image(data), opencv(data))
+
+
+@given(st.lists(st.tuples(st.integers(2, 2000), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_damaged_jpegs_are_what_opencv_makes_of_them(changes):
+    data = bytearray(encode(make_image(0)))
+    for place, value in changes:
+        data[2 + place % (len(data) - 4)] = value
+    try:
+        expected = opencv(bytes(data))
+    except cv2.error:
+        expected = None
+    if expected is None:
+        with pytest.raises(DataError, match=r"image|JPEG"):
+            decode_image(bytes(data))
+    else:
+        np.testing.assert_array_equal(decode_image(bytes(data)), expected)
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_exif_orientation_is_found_behind_other_segments(orientation, before):
+    """Segments that hold the marker of a scan, as thumbnails do, do not hide it."""
+    jpeg = encode(make_image(0))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"
+    exif += bytes([orientation]) + b"\0\0\0\0\0\0"
+    segments = b"\xff\xe2\0\x08\xff\xda\xff\xd9ab" * before
+    segments += b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    turned = jpeg[:2] + segments + jpeg[2:]
+    np.testing.assert_array_equal(decode_image(turned), opencv(turned))
+    assert decode_image(turned).shape == ((80, 60, 3) if orientation > 4 else (60, 80, 3))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from metro_ray.data.plan import metro_batch_sizes
 from metro_ray.data.transform import SampleTransform, decode_image
 from metro_ray.errors import DataError
 from metro_ray.geometry.boxes import crop_window, point_matrix, rotation_padding, transform_points
-from metro_ray.geometry.crop import crop_metro
+from metro_ray.geometry.crop import crop_fast, crop_metro
 
 KINDS = ("body", "hand")
 SPECS = {"body": get_spec("smpl"), "hand": get_spec("mano")}
@@ -139,6 +139,20 @@ def test_crops(data_goldens, params, kind, photos):
         np.testing.assert_allclose(extremes, golden["minmax"][i], atol=1e-6, err_msg=name)
         checked += 1
     assert checked > 0
+
+
+@pytest.mark.parametrize("photos", [False, True], ids=["patterns", "photos"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fast_crops(data_goldens, params, kind, photos):
+    """Within what an exact interpolator may differ (0.07), and on average within rounding."""
+    golden = data_goldens.npz(f"g8_{kind}.npz")
+    for i, case, image, rotation, factor in cases(data_goldens, params, kind, photos):
+        crop = crop_fast(image, case["center"], factor * case["scale"], 224, rotation)
+        difference = np.abs(
+            normalized(crop, case["pn"], case["flip"])[:, ::4, ::4] - golden["crop"][i]
+        )
+        assert difference.max() <= (0.07 if rotation else 0.02), case["name"]
+        assert difference.mean() <= 0.0065, case["name"]
 
 
 @pytest.mark.parametrize("photos", [False, True], ids=["patterns", "photos"])
