@@ -254,4 +254,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     try:
         return np.ascontiguousarray(decode_image(path.read_bytes())[:, :, ::-1])
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(
+            f"{path} is no picture that can be read: {error} "
+            "(expected JPEG, PNG, BMP, WebP or TIFF)"
+        ) from error

@@ -1,5 +1,6 @@
 """`metro-ray predict` from a checkpoint folder to meshes, numbers, overlays, a gallery."""
 
+import functools
 import json
 import shutil
 from dataclasses import asdict
@@ -69,19 +70,22 @@ def picture(photos):
     return photos / "a.jpg"
 
 
+@pytest.fixture(scope="module")
+def load_once():
+    """Loads a checkpoint the first time only; every load is the same."""
+    from metro_ray.inference import Predictor
+
+    return functools.cache(Predictor.from_checkpoint)
+
+
 @pytest.fixture
-def predict(checkpoint, tmp_path):
-    """Runs the command with this checkpoint into `out`."""
+def predict(checkpoint, load_once, tmp_path, monkeypatch):
+    """Runs the command with this checkpoint into `out`, without a gallery unless asked for."""
+    monkeypatch.setattr("metro_ray.inference.Predictor.from_checkpoint", load_once)
 
     def run(*arguments):
-        argv = [
-            "--checkpoint",
-            str(checkpoint),
-            "--out",
-            str(tmp_path / "out"),
-            *map(str, arguments),
-        ]
-        return main(["predict", *argv])
+        fixed = ["--checkpoint", str(checkpoint), "--out", str(tmp_path / "out"), "--gallery", "0"]
+        return main(["predict", *fixed, *map(str, arguments)])
 
     return run
 
@@ -92,7 +96,7 @@ def _record(folder):
 
 def test_all_that_is_written_about_a_picture(predict, picture, tmp_path, capsys):
     formats = ("--formats", "npz", "obj", "ply", "glb")
-    assert predict(picture, *formats, "--box", 40, 30, 60, 50, "--focal", 300) == 0
+    assert predict(picture, *formats, "--gallery", 3, "--box", 40, 30, 60, 50, "--focal", 300) == 0
     assert "pictures: 1 predicted with 1 people, 0 kept, 0 failed" in capsys.readouterr().out
     folder = tmp_path / "out" / "a_jpg"
     assert cv2.imread(str(folder / "overlay.jpg")).shape == (120, 160, 3)
@@ -115,7 +119,7 @@ def test_all_that_is_written_about_a_picture(predict, picture, tmp_path, capsys)
 
 
 def test_an_assumed_camera_is_said_to_be_assumed(predict, picture, tmp_path):
-    assert predict(picture, "--formats", "--gallery", 0) == 0
+    assert predict(picture, "--formats") == 0
     camera = _record(tmp_path / "out" / "a_jpg")["camera"]
     assert camera["focal_px"] == [200.0, 200.0]
     assert camera["source"].startswith("assumed: focal length = diagonal")
@@ -140,7 +144,7 @@ def test_several_people_and_a_left_hand(predict, picture, tmp_path):
 def test_a_folder_goes_on_past_broken_files_and_keeps_what_is_finished(
     predict, photos, tmp_path, capsys
 ):
-    once = (photos, "--recursive", "--formats", "--gallery", 1)
+    once = (photos, "--recursive", "--formats")
     assert predict(*once) == 1
     said = capsys.readouterr()
     assert "pictures: 3 predicted with 3 people, 0 kept, 1 failed" in said.out
@@ -158,9 +162,9 @@ def test_a_folder_goes_on_past_broken_files_and_keeps_what_is_finished(
 
 
 def test_finished_pictures_of_other_settings_are_not_passed_off_as_these(predict, picture, capsys):
-    assert predict(picture, "--formats", "--gallery", 0) == 0
+    assert predict(picture, "--formats") == 0
     with pytest.raises(SystemExit):
-        predict(picture, "--formats", "--gallery", 0, "--hand", "left", "--focal", 500)
+        predict(picture, "--formats", "--hand", "left", "--focal", 500)
     assert "other settings (camera, hand): use --overwrite" in capsys.readouterr().err
 
 

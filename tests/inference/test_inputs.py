@@ -75,7 +75,7 @@ def test_files_of_boxes_read_back(files, tmp_path_factory):
     }
     boxes = Boxes.read(_write(tmp_path_factory.mktemp("boxes"), content))
     for name, entry in files.items():
-        assert boxes._files[name] == tuple(Person(r, hand) for r, hand in entry)
+        assert boxes.of(_source(name)) == tuple(Person(r, hand) for r, hand in entry)
 
 
 def test_files_are_found_by_path_then_by_name_and_others_have_their_middle(tmp_path):
