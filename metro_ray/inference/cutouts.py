@@ -42,10 +42,11 @@ def cut_out(
         mirror: cut it out of the mirrored picture, around the mirrored box.
 
     Raises:
-        DataError: not an RGB picture, or a box that is degenerate or beside the picture.
+        DataError: not an RGB picture, or a box that is degenerate. (A box beside the picture gives
+            a black crop, as in METRO's data; see `require_overlap`.)
     """
     _check_picture(image)
-    height, width = image.shape[:2]
+    width = image.shape[1]
     if mirror:
         image = np.ascontiguousarray(image[:, ::-1])
         box = None if box is None else mirror_box(box, width)
@@ -53,15 +54,27 @@ def cut_out(
         crop, window = middle(image, size)
     else:
         window = crop_window(*box, size)
-        if window.right <= 0 or window.bottom <= 0 or window.left >= width or window.top >= height:
-            raise DataError(
-                f"the box of side {window.width} px around {tuple(map(float, box.center))} lies "
-                f"outside the picture of {width} x {height} px; expected pixels of the picture as "
-                "it is shown (EXIF orientation applied)"
-            )
         crop = crop_fast(image, *box, size)
     planes = np.ascontiguousarray(crop.transpose(2, 0, 1))
     return Cutout(planes, window, width if mirror else None)
+
+
+def require_overlap(window: Window, width: int, height: int) -> None:
+    """Refuse a crop that shows nothing of its picture.
+
+    Args:
+        window: of the crop.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+
+    Raises:
+        DataError: says where the crop is.
+    """
+    if window.right <= 0 or window.bottom <= 0 or window.left >= width or window.top >= height:
+        raise DataError(
+            f"its square of {window.width} px lies outside the picture of {width} x {height} px; "
+            "expected a box in pixels of the picture as it is shown (EXIF orientation applied)"
+        )
 
 
 def middle(

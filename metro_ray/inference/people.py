@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from metro_ray.errors import DataError
 from metro_ray.geometry.cameras import Intrinsics
 from metro_ray.inference.camera import CameraSource, translation
-from metro_ray.inference.cutouts import Cutout, Hand
+from metro_ray.inference.cutouts import Cutout, Hand, require_overlap
 from metro_ray.inference.export import export_attention, export_mesh
 from metro_ray.inference.inputs import Boxes, Person, Source, check_people
 from metro_ray.inference.predictor import Predictor
@@ -121,6 +121,7 @@ class Request:
             hand = person.hand or self.hand
             try:
                 cutout = self.predictor.cut_out(image, person.box, hand)
+                require_overlap(cutout.window, image.shape[1], image.shape[0])
             except DataError as error:
                 raise DataError(f"{where}: {error}") from error
             shown: Hand | None = (hand or "right") if spec.kind == "hand" else None

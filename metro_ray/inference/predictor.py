@@ -122,8 +122,8 @@ class Predictor:
 
         Raises:
             DataError: a picture of another type or shape, another number of boxes or hands, a box
-                that is degenerate or beside its picture, or hands asked of a network of bodies;
-                names the picture's number.
+                that is degenerate, or hands asked of a network of bodies; names the picture's
+                number.
         """
         boxes = [None] * len(images) if boxes is None else boxes
         hands = [None] * len(images) if hands is None else hands

@@ -220,7 +220,7 @@ def test_refusals_before_anything_is_loaded(arguments, message, photos, tmp_path
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ({"a.jpg": [[500, 500, 20, 20]]}, "a.jpg, box 0: the box of side"),
+        ({"a.jpg": [[500, 500, 20, 20]]}, "a.jpg, box 0: its square of"),
         ({"a.jpg": [{"box": [1, 2, 30, 40], "kind": "body"}]}, "a.jpg, box 0 is of a body, but"),
     ],
 )

@@ -3,7 +3,7 @@ import pytest
 
 from metro_ray.errors import DataError
 from metro_ray.geometry.boxes import Box
-from metro_ray.inference.cutouts import cut_out, middle
+from metro_ray.inference.cutouts import cut_out, middle, require_overlap
 
 
 def _smooth(height, width):
@@ -47,7 +47,13 @@ def test_a_crop_is_written_nowhere_into_the_picture():
 
 
 @pytest.mark.parametrize("center", [(-60.0, 50.0), (50.0, 160.0), (170.0, 50.0), (50.0, -60.0)])
-def test_boxes_beside_the_picture_are_refused(center):
+@pytest.mark.parametrize("mirror", [False, True])
+def test_crops_that_show_nothing_can_be_told(center, mirror):
+    picture = np.full((90, 100, 3), 99, np.uint8)
+    outside = cut_out(picture, Box(center, 0.5), 224, mirror=mirror)
+    assert not outside.pixels.any()
     with pytest.raises(DataError, match="lies outside the picture of 100 x 90 px"):
-        cut_out(_smooth(90, 100), Box(center, 0.5), 224)
-    assert cut_out(_smooth(90, 100), Box(center, 0.8), 224).window.width == 160
+        require_overlap(outside.window, 100, 90)
+    partly = cut_out(picture, Box(center, 0.8), 224, mirror=mirror)
+    assert partly.pixels.any()
+    require_overlap(partly.window, 100, 90)

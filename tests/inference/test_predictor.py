@@ -130,9 +130,11 @@ def test_one_box_for_each_picture_is_asked_for(predictor):
         predictor.predict(_pictures(2), [None])
 
 
-def test_a_box_beside_its_picture_is_refused(predictor):
-    with pytest.raises(DataError, match=r"picture 0: the box .* lies outside the picture of"):
-        predictor.predict(_pictures(1), [Box((900.0, 10.0), 0.5)])
+def test_a_box_beside_its_picture_sees_black_as_in_metros_data(predictor):
+    beside, black = predictor.predict(
+        [_pictures(1)[0], np.zeros((50, 50, 3), np.uint8)], [Box((900.0, 10.0), 0.5), None]
+    )
+    np.testing.assert_array_equal(beside.vertices, black.vertices)
 
 
 def test_hands_of_a_network_of_bodies_are_refused(predictor):

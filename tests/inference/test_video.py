@@ -179,7 +179,7 @@ def test_a_box_beside_its_frame_is_named(clip, request_, tmp_path):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps({"clip.mp4": {"3": [[500, 500, 10, 10]]}}))
     request = Request(predictor=request_.predictor, boxes=Boxes.read(file))
-    with pytest.raises(DataError, match=r"clip\.mp4, frame 3, box 0: the box of side"):
+    with pytest.raises(DataError, match=r"clip\.mp4, frame 3, box 0: its square of"):
         _run(clip, request, tmp_path / "out")
 
 
