@@ -61,21 +61,14 @@ def join_tables(tables: Iterable[EvaluationTable], num_joints: int) -> Evaluatio
         TrainingError: a row is in them twice.
     """
     parts = [empty_table(num_joints), *tables]
-    joined = EvaluationTable(
-        *(
-            tuple(key for part in parts for key in part.keys)
-            if name == "keys"
-            else np.concatenate([getattr(part, name) for part in parts])
-            for name in EvaluationTable._fields
-        )
-    )
-    order = np.argsort(joined.row_id, kind="stable")
-    table = EvaluationTable(
-        *(
-            tuple(column[row] for row in order) if isinstance(column, tuple) else column[order]
-            for column in joined
-        )
-    )
+    keys = [key for part in parts for key in part.keys]
+    order = np.argsort(np.concatenate([part.row_id for part in parts]), kind="stable")
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])[order]
+        for name in EvaluationTable._fields
+        if name != "keys"
+    }
+    table = EvaluationTable(keys=tuple(keys[row] for row in order), **columns)
     repeated = np.flatnonzero(np.diff(table.row_id) == 0)
     if len(repeated):
         row = int(repeated[0])

@@ -1,16 +1,29 @@
-"""How far predictions are from the truth, per sample in metres, and means that merge."""
+"""How far predictions are from the truth: errors of samples in metres, PCK, acceleration."""
 
-from metro_ray.metrics.accumulate import MeanMeter, all_reduce_with, merge_all, weighted_mean
-from metro_ray.metrics.errors import mean_distance, mpjpe, mpve, pa_mpjpe, pa_mpve
+from metro_ray.metrics.errors import (
+    aligned_distances,
+    distances,
+    joint_residuals,
+    mean_distance,
+    mpjpe,
+    mpve,
+    pa_mpjpe,
+    pa_mpve,
+)
+from metro_ray.metrics.pck import area_under, pck_curve, pck_rule
+from metro_ray.metrics.sequences import acceleration_errors
 
 __all__ = [
-    "MeanMeter",
-    "all_reduce_with",
+    "acceleration_errors",
+    "aligned_distances",
+    "area_under",
+    "distances",
+    "joint_residuals",
     "mean_distance",
-    "merge_all",
     "mpjpe",
     "mpve",
     "pa_mpjpe",
     "pa_mpve",
-    "weighted_mean",
+    "pck_curve",
+    "pck_rule",
 ]

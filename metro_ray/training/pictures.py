@@ -171,8 +171,7 @@ def _items(
             torch.from_numpy(vertices).to(device), torch.from_numpy(joints).to(device)
         )
 
-    table = measure(predicted, body, [batch], device, keep_table=True, split="gallery").table
-    assert table is not None
+    table = measure(predicted, body, [batch], device, split="gallery").table
     targets = build_targets(batch, body)
     truth = targets.vertices[-1].cpu().numpy()
     has_mesh = targets.has_mesh.tolist()

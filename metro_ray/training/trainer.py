@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from metro_ray.config.load import to_dict
 from metro_ray.errors import MetroRayError, RunStopped, TrainingError
 from metro_ray.evaluation import evaluate, metro_line
-from metro_ray.metrics.accumulate import all_reduce_with
 from metro_ray.training.average import WeightAverage
 from metro_ray.training.builders import loss_weights, prepare_model
 from metro_ray.training.checkpoint import load_checkpoint
@@ -177,7 +176,7 @@ class Trainer:
             self.body,
             self._data.eval_batches(),
             self._worker.device,
-            reduce=all_reduce_with(self._worker.all_reduce_sums),
+            gather=self._worker.gather,
             precision=self._config.optim.precision,
             channels_last=self._config.optim.channels_last,
         ).metrics

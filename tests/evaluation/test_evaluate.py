@@ -10,7 +10,6 @@ from toys import TOY_HAND, ToyBody, take, toy_batch
 
 from metro_ray.errors import DataError, TrainingError
 from metro_ray.evaluation import evaluate, evaluate_baseline, mean_mesh, metro_line
-from metro_ray.metrics import all_reduce_with, merge_all
 from metro_ray.models import MeshPrediction
 
 ROWS = 13
@@ -55,6 +54,7 @@ def test_a_perfect_model_has_no_error():
     for name in ("mpjpe", "pa_mpjpe", "mpve", "pa_mpve"):
         assert metrics[f"val/{name}_mm"] == pytest.approx(0.0, abs=1e-3)
     assert metrics["val/num_rows"] == metrics["val/num_mesh_rows"] == ROWS
+    assert metrics["val/pck_150mm"] == metrics["val/pa_pck_150mm"] == 1.0
 
 
 def test_a_perfect_hand_has_no_mesh_error_although_its_targets_use_the_layers_wrist():
@@ -71,6 +71,21 @@ def test_a_perfect_hand_has_no_mesh_error_although_its_targets_use_the_layers_wr
     assert metrics["val/mpjpe_mm"] == pytest.approx(0.0, abs=1e-3)
 
 
+def _on_ranks(body, model, shares, **options):
+    """Evaluate as each rank of several, one after the other; what each of them returns."""
+    mine = []
+    for batches in shares:
+        _run(body, model, batches, gather=lambda rows: mine.append(rows) or [rows])
+    return [_run(body, model, batches, gather=lambda _: mine, **options) for batches in shares]
+
+
+def _shares(batch, batch_size, world_size):
+    for rank in range(world_size):
+        rows = list(range(rank, ROWS, world_size))
+        parts = [rows[k : k + batch_size] for k in range(0, len(rows), batch_size)]
+        yield [take(batch, part) for part in parts] or [take(batch, [])]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, ROWS), st.integers(1, 5))
 def test_metrics_do_not_depend_on_batches_and_ranks(batch_size, world_size):
@@ -78,47 +93,64 @@ def test_metrics_do_not_depend_on_batches_and_ranks(batch_size, world_size):
     body, batch, model = _case(
         has_mesh=flags % 3 != 0, has_joints_3d=flags % 4 != 1, valid=flags != 7
     )
-    whole = _run(body, model, [batch]).metrics
-    meters = []
-
-    def keep_and_return(own):
-        meters.append(own)
-        return merge_all(meters)
-
-    for rank in range(world_size):
-        rows = list(range(rank, ROWS, world_size))
-        shares = [rows[k : k + batch_size] for k in range(0, len(rows), batch_size)]
-        batches = [take(batch, share) for share in shares] or [take(batch, [])]
-        split = _run(body, model, batches, reduce=keep_and_return).metrics
-    assert split.keys() == whole.keys()
-    for name, value in whole.items():
-        assert split[name] == pytest.approx(value, abs=1e-9), name
+    whole = _run(body, model, [batch])
+    for split in _on_ranks(body, model, list(_shares(batch, batch_size, world_size))):
+        assert split.metrics == pytest.approx(whole.metrics, abs=1e-9, nan_ok=True)
+        assert split.table.keys == whole.table.keys
+        np.testing.assert_allclose(split.figures.pck, whole.figures.pck, atol=1e-12)
 
 
-def test_reducing_sums_over_ranks_gives_the_whole_set():
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_accelerations_cross_the_borders_of_ranks(world_size):
+    """13 frames dealt out row by row: every triple spans ranks, and 13 divides by neither 2 nor 3."""
+    betas = torch.full((ROWS, 2), 0.25)
+    keys = tuple(f"walk/image_{frame:05d}.jpg" for frame in range(ROWS))
+    body, batch, model = _case(betas=betas, keys=keys)
+    whole = _run(body, model, [batch])
+    assert whole.metrics["val/num_accel_frames"] == ROWS - 2
+    truth = batch.joints_3d[:, list(body.spec.label_to_joints), :3].double()
+    predicted = body.joints_from_mesh(model.truth + model.noise).double()
+    hips = list(body.spec.center_joints)
+    points = [p - p[:, hips].mean(dim=1, keepdim=True) for p in (predicted, truth)]
+    second = [p[:-2] - 2 * p[1:-1] + p[2:] for p in points]
+    expected = 1000 * (second[0] - second[1]).norm(dim=-1).mean().item()
+    assert whole.metrics["val/accel_mm"] == pytest.approx(expected, rel=1e-5)
+    for split in _on_ranks(body, model, list(_shares(batch, 2, world_size))):
+        assert split.metrics == pytest.approx(whole.metrics, abs=1e-9)
+
+
+def test_a_row_that_reaches_two_ranks_is_an_error_that_names_it():
     body, batch, model = _case()
-    parts = [take(batch, range(4)), take(batch, range(4, ROWS))]
-    seen = []
-
-    def collect(numbers):
-        seen.append(numbers)
-        return numbers
-
-    _run(body, model, parts[:1], reduce=all_reduce_with(collect))
-
-    def add_first_rank(numbers):
-        return {name: value + seen[0][name] for name, value in numbers.items()}
-
-    merged = _run(body, model, parts[1:], reduce=all_reduce_with(add_first_rank)).metrics
-    assert merged == pytest.approx(_run(body, model, [batch]).metrics, abs=1e-9)
+    with pytest.raises(TrainingError, match=r"row 4 \(row4\) was evaluated twice, and 1 more"):
+        _run(body, model, [take(batch, range(6)), take(batch, range(4, ROWS))])
 
 
 def test_a_rank_without_rows_takes_part():
     body, _, model = _case()
     calls = []
-    result = _run(body, model, [], reduce=lambda meters: calls.append(meters) or meters)
+    result = _run(body, model, [], gather=lambda rows: calls.append(rows) or [rows])
     assert len(calls) == 1
     assert result.metrics["val/num_rows"] == 0.0
+
+
+def test_joints_by_name_average_to_the_whole():
+    body, batch, model = _case(has_joints_3d=torch.arange(ROWS) != 3)
+    result = _run(body, model, [batch])
+    joints = result.figures.joints
+    assert [joint.name for joint in joints] == list(body.spec.joints.names)
+    for name in ("mpjpe_mm", "pa_mpjpe_mm"):
+        mean = np.mean([getattr(joint, name) for joint in joints])
+        assert mean == pytest.approx(result.metrics[f"val/{name}"], rel=1e-5)
+
+
+def test_pck_counts_joints_within_the_threshold():
+    body, batch, model = _case(noise=0.5)
+    result = _run(body, model, [batch])
+    errors = 1000 * result.table.joint_errors
+    assert 0 < result.metrics["val/pck_150mm"] < 1
+    assert result.metrics["val/pck_150mm"] == np.mean(errors < 150)
+    shares = [np.mean(errors < limit) for limit in range(0, 151, 5)]
+    assert result.metrics["val/auc_150mm"] == pytest.approx(np.mean(shares), abs=1e-12)
 
 
 def test_without_a_label_a_metric_is_not_a_number_and_metros_line_says_zero():
@@ -141,7 +173,7 @@ def test_the_model_is_measured_in_eval_mode_and_left_as_it_was():
     model.train()
     first = _run(body, model, [batch]).metrics
     assert model.training
-    assert first == _run(body, model, [batch]).metrics
+    assert first == pytest.approx(_run(body, model, [batch]).metrics, nan_ok=True, abs=0)
     model.eval()
     _run(body, model, [batch])
     assert not model.training
@@ -150,9 +182,8 @@ def test_the_model_is_measured_in_eval_mode_and_left_as_it_was():
 def test_the_table_has_every_valid_row_with_its_key():
     body, batch, model = _case(valid=torch.arange(ROWS) != 2)
     halves = [take(batch, range(6)), take(batch, range(6, ROWS))]
-    result = _run(body, model, halves, keep_table=True)
+    result = _run(body, model, halves)
     table = result.table
-    assert table is not None
     assert table.row_id.tolist() == [0, 1, *range(3, ROWS)]
     assert table.keys == tuple(f"row{row}" for row in table.row_id)
     assert np.mean(table.mpve) * 1000 == pytest.approx(result.metrics["val/mpve_mm"], abs=1e-9)

@@ -100,7 +100,6 @@ def _evaluate(inputs):
         body,
         [take(batch, range(start, min(start + 5, rows))) for start in range(0, rows, 5)],
         "cpu",
-        keep_table=True,
         split="val",
     )
 

@@ -28,6 +28,11 @@ class DdpWorker(LocalWorker):
         dist.all_reduce(sums)
         return dict(zip(values, sums.tolist(), strict=True))
 
+    def gather(self, value):
+        values = [None, None]
+        dist.all_gather_object(values, value)
+        return values
+
 
 class Share(TinyData):
     """Every second batch of an epoch, and every second validation row."""
