@@ -1,95 +1,187 @@
-"""Training rows per second and core: read, decode, crop, augment. Writes JSON to standard output.
+"""Rows a second on one core: read, decode, crop, augment; beside METRO's way on the same files.
 
-    python benchmarks/data_rows.py [--rows 64] [--repeats 3]
+    python benchmarks/data_rows.py --out benchmarks/results/data_rows.json
 
-Rows like METRO's: bodies of 1000 x 1002 pixels (JPEG quality 95, boxes 500 to 800 px) and hands of
-224 x 224 pixels, in a TSV of their own. One thread of OpenCV; CPU time, so neighbours matter less.
+`metro` is METRO's work per sample (`metro_rows.py`), `parity` our path with METRO's float64 crop
+(the default), `fast` with `data.crop fast`. They take turns of some rows each; a ratio is of the
+CPU times of one round, so that what else runs on the machine meets all of them. OpenCV and torch
+have one thread. On baked rows there is nothing to compare with in METRO: they are measured against
+its body rows, whose crops they give.
+
+`--memory` prints how the memory of a reading process grows with the rows that it has read.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pybase64
+import simplejpeg
+import torch
+from metro_rows import MetroRows, Stages, check_crops
+from rows import KINDS, bytes_per_row, write_rows
 
-from metro_ray.bodies.spec import MeshSpec, get_spec
-from metro_ray.data import SampleTransform, TsvDatasetWriter, open_dataset
+from metro_ray.data import SampleTransform, open_dataset
 
-
-def picture(rng: np.random.Generator, height: int, width: int) -> bytes:
-    """JPEG of blurred noise with about the bytes per pixel of a photograph."""
-    coarse = rng.integers(0, 256, (height // 16, width // 16, 3), dtype=np.uint8)
-    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-    image += rng.integers(-1, 2, (height, width, 1), dtype=np.int16)
-    image = np.clip(image, 0, 255).astype(np.uint8)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-
-def write(folder: Path, spec: MeshSpec, num_rows: int) -> Path:
-    rng = np.random.default_rng(0)
-    height, width = (1002, 1000) if spec.kind == "body" else (224, 224)
-    joints = len(spec.label_joints)
-    with TsvDatasetWriter(folder, spec.kind) as writer:
-        for row in range(num_rows):
-            scale = rng.uniform(2.5, 4.0) if spec.kind == "body" else 0.9
-            label = {
-                "center": [width / 2, height / 2],
-                "scale": scale,
-                "2d_joints": rng.uniform(0, width, (joints, 3)),
-                "has_2d_joints": 1,
-                "3d_joints": rng.uniform(-1, 1, (joints, 4)),
-                "has_3d_joints": 1,
-                "pose": rng.uniform(-1, 1, spec.num_pose),
-                "betas": rng.uniform(-1, 1, spec.num_betas),
-                "has_smpl": 1,
-            }
-            writer.add(f"{row:05d}.jpg", picture(rng, height, width), label, height, width)
-    return writer.yaml_path
+_ROWS = 64
+_TURN = 16
+_BATCH = 32
+Contestants = dict[str, Callable[[int, int], object]]
 
 
-def measure(yaml_path: Path, transform: SampleTransform, repeats: int) -> dict[str, float]:
-    """Rows per second of the whole row, and milliseconds of its stages."""
-    dataset = open_dataset(yaml_path, transform.spec)
-    rates = []
-    for epoch in range(repeats + 1):  # the first pass warms the page cache
-        start = time.process_time()
-        for row_id in range(len(dataset)):
-            transform(dataset.row(row_id), row_id, epoch)
-        rates.append(len(dataset) / (time.process_time() - start))
-    start = time.process_time()
-    for row_id in range(len(dataset)):
-        dataset.row(row_id)
-    read_ms = 1000 * (time.process_time() - start) / len(dataset)
-    return {"rows_per_second": round(max(rates[1:]), 1), "read_ms": round(read_ms, 3)}
+def contestants(folder: Path, kind: str, train: bool) -> Contestants:
+    """What is measured, each as a function of row and epoch."""
+    spec, name = KINDS[kind].spec, f"{kind}.yaml"
+    dataset = open_dataset(folder / name, spec)
+    source = "body" if kind == "baked" else kind
+    metro = MetroRows(folder, source, KINDS[source].spec, train=train)
+    parity = SampleTransform(spec, train=train, crop_mode="metro")
+    fast = SampleTransform(spec, train=train, crop_mode="fast")
+    return {
+        "metro": lambda row, epoch: metro.sample(row),
+        "parity": lambda row, epoch: parity(dataset.row(row), row, epoch),
+        "fast": lambda row, epoch: fast(dataset.row(row), row, epoch),
+    }
+
+
+def measure(given: Contestants, rounds: int) -> dict[str, object]:
+    """CPU milliseconds a row, and how many times as fast as METRO: median of the rounds."""
+    times: dict[str, list[float]] = {name: [] for name in given}
+    for epoch in range(rounds + 1):  # the first round warms up
+        used = dict.fromkeys(given, 0.0)
+        for start in range(0, _ROWS, _TURN):
+            order = list(given) if (epoch + start // _TURN) % 2 else list(given)[::-1]
+            for name in order:
+                begin = time.process_time()
+                for row in range(start, start + _TURN):
+                    given[name](row, epoch)
+                used[name] += time.process_time() - begin
+        for name, seconds in used.items():
+            times[name].append(1000 * seconds / _ROWS)
+    times = {name: values[1:] for name, values in times.items()}
+    result: dict[str, object] = {
+        f"{name}_ms": round(statistics.median(values), 3) for name, values in times.items()
+    }
+    for name in ("parity", "fast"):
+        ratios = [m / ours for m, ours in zip(times["metro"], times[name], strict=True)]
+        result[f"{name}_times_as_fast"] = round(statistics.median(ratios), 2)
+        result[f"{name}_rounds"] = [round(min(ratios), 2), round(max(ratios), 2)]
+    return result
+
+
+def metro_shares(folder: Path, kind: str, train: bool) -> dict[str, float]:
+    """Percentage of METRO's time by stage."""
+    metro = MetroRows(folder, kind, KINDS[kind].spec, train=train)
+    metro.stages = Stages()
+    for _ in range(4):
+        for row in range(_ROWS):
+            metro.sample(row)
+    total = sum(metro.stages.seconds.values())
+    return {name: round(100 * value / total, 1) for name, value in metro.stages.seconds.items()}
+
+
+def peak_memory(kind: str, rows: int) -> dict[str, float]:
+    """Peak resident memory of a process that reads `rows` rows in batches, in MB."""
+    from metro_ray.data.bad_rows import BadRows
+    from metro_ray.data.loader import LocalLoader
+    from metro_ray.data.plan import EpochPlan
+
+    spec = KINDS[kind].spec
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = open_dataset(write_rows(Path(folder), kind, rows), spec)
+        loader = LocalLoader(
+            dataset,
+            SampleTransform(spec, train=True, crop_mode="fast"),
+            EpochPlan(num_rows=rows, batch_size=_BATCH),
+            bad_rows=BadRows(0),
+        )
+        seen = sum(batch.num_rows for batch in loader)
+    assert seen == rows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rows": rows, "peak_mb": round(peak, 1)}
+
+
+def measure_memory(num_rows: int) -> list[dict[str, object]]:
+    """`peak_memory` of N and 8 N rows, each in a process of its own."""
+    results = []
+    for kind in KINDS:
+        for rows in (num_rows, 8 * num_rows):
+            command = [sys.executable, __file__, "--peak", kind, str(rows)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            results.append({"kind": kind} | json.loads(done.stdout))
+    return results
+
+
+def about_the_machine() -> dict[str, object]:
+    """Versions and hardware."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
+    return {
+        "cpu": cpu or platform.machine(),
+        "cpus": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "simplejpeg": simplejpeg.__version__,
+        "pybase64": pybase64.get_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def measure_rows(rounds: int) -> dict[str, object]:
+    """All kinds of rows in training and evaluation."""
+    results, shares, crops = [], {}, {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in KINDS:
+            write_rows(folder, kind, _ROWS)
+        for kind in KINDS:
+            if kind != "baked":
+                crops[kind] = check_crops(folder / f"{kind}.yaml", KINDS[kind].spec, 4)
+                shares[kind] = metro_shares(folder, kind, train=True)
+            for train in (True, False):
+                case = {"rows": kind, "kb": round(bytes_per_row(folder, kind) / 1000)}
+                case |= {"mode": "training" if train else "evaluation"}
+                results.append(case | measure(contestants(folder, kind, train), rounds))
+    return {
+        "results": results,
+        "metro_shares_percent": shares,
+        "largest_difference_of_metro_crops": crops,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--memory", type=int, metavar="ROWS", help="peak memory of N and 8 N rows")
+    parser.add_argument("--peak", nargs=2, metavar=("KIND", "ROWS"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in ("smpl", "mano"):
-            spec = get_spec(name)
-            yaml_path = write(Path(folder), spec, args.rows)
-            mean_bytes = (Path(folder) / f"{spec.kind}.img.tsv").stat().st_size / args.rows
-            for train in (True, False):
-                for mode in ("metro", "fast"):
-                    transform = SampleTransform(spec, train=train, crop_mode=mode)
-                    case = {"rows": spec.kind, "train": train, "crop": mode}
-                    case |= {"kb_per_row": round(mean_bytes / 1000)}
-                    results.append(case | measure(yaml_path, transform, args.repeats))
-    versions = {"python": platform.python_version(), "opencv": cv2.__version__}
-    versions |= {"numpy": np.__version__, "machine": platform.processor() or platform.machine()}
-    print(json.dumps({"results": results, "versions": versions}, indent=1))
+    torch.set_num_threads(1)
+    if args.peak:
+        print(json.dumps(peak_memory(args.peak[0], int(args.peak[1]))))
+        return
+    found = {"memory": measure_memory(args.memory)} if args.memory else measure_rows(args.rounds)
+    text = json.dumps(found | {"machine": about_the_machine()}, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Rows a second through Ray Data beside the bare loop, on rows of the size of the demo's.
+"""Rows a second through Ray Data beside the bare loop.
 
-    python benchmarks/ingest.py --rows 2000 --out ingest.json
+    python benchmarks/ingest.py --kind hand --rows 4096 --out benchmarks/results/ingest_hand.json
 
 Both read the same plan with the same transform and stop at the batch that a training step would
-take. Times are of this machine alone; the order of the two alternates from round to round.
+take. The order of the two alternates from round to round. Compare by CPU time of all processes:
+the clock also counts what else runs on the machine.
 """
 
 import argparse
@@ -20,45 +21,17 @@ import cv2
 import numpy as np
 import ray
 import torch
+from rows import KINDS, write_rows
 
-from metro_ray.bodies.spec import get_spec
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.data import RayDataSource
 from metro_ray.cluster.machine import usable_cpus
 from metro_ray.config.load import load_config
-from metro_ray.data.writer import TsvDatasetWriter
 from metro_ray.training.data_source import LocalDataSource
 
 
-def write_rows(folder: Path, count: int, side: int) -> Path:
-    """Smooth pictures of `side` x `side` pixels with whole labels."""
-    spec = get_spec("anny_body")
-    joints = len(spec.label_joints)
-    with TsvDatasetWriter(folder, "train") as writer:
-        for row in range(count):
-            rng = np.random.default_rng(row)
-            coarse = rng.integers(0, 256, (16, 16, 3), np.uint8)
-            picture = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-            label = {
-                "center": [side / 2, side / 2],
-                "scale": side / 200,
-                "2d_joints": rng.uniform(0, side, (joints, 3)),
-                "has_2d_joints": 1,
-                "3d_joints": rng.uniform(-0.5, 0.5, (joints, 4)),
-                "has_3d_joints": 1,
-                "pose": rng.uniform(-0.1, 0.1, spec.num_pose),
-                "betas": np.full(spec.num_betas, 0.5),
-                "has_smpl": 0,
-                "has_mesh": 1,
-                "body_model": spec.name,
-            }
-            encoded = cv2.imencode(".jpg", picture)[1].tobytes()
-            writer.add(f"row{row}.jpg", encoded, label, side, side)
-    return writer.yaml_path
-
-
-def tree_cpu_seconds() -> float:
-    """CPU time of this process and all that it has started: Ray's daemons and tasks too."""
+def tree_ticks() -> dict[int, int]:
+    """CPU time of this process and of all that it has started, by process: Ray's daemons too."""
     parents, used = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -73,12 +46,35 @@ def tree_cpu_seconds() -> float:
             pid = parents.get(pid, 0)
         return pid == os.getpid()
 
-    return sum(ticks for pid, ticks in used.items() if ours(pid)) / os.sysconf("SC_CLK_TCK")
+    return {pid: ticks for pid, ticks in used.items() if ours(pid)}
+
+
+def tree_cpu_seconds() -> float:
+    return sum(tree_ticks().values()) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_memory_mb() -> dict[str, float]:
+    """Peak resident memory of this process, and of the largest process of read tasks.
+
+    Both count the pages of the object store that they have looked at.
+    """
+    peaks = {"rank": 0.0, "read_task": 0.0}
+    for pid in tree_ticks():
+        try:
+            name = Path(f"/proc/{pid}/cmdline").read_bytes()
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        role = "rank" if pid == os.getpid() else "read_task" if name.startswith(b"ray::") else ""
+        if role and "VmHWM:" in status:
+            peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+            peaks[role] = round(max(peaks[role], peak), 1)
+    return peaks
 
 
 def measure(batches) -> dict[str, float]:
     """Seconds to the first batch, rows a second after it, CPU time of everything for a row."""
-    used = tree_cpu_seconds()
+    used, own = tree_cpu_seconds(), time.process_time()
     started, first, rows = time.perf_counter(), None, 0
     for batch in batches:
         if first is None:
@@ -90,27 +86,43 @@ def measure(batches) -> dict[str, float]:
         "first_batch_s": first - started,
         "rows_per_second": rows / (ended - first),
         "cpu_ms_per_row": 1e3 * (tree_cpu_seconds() - used) / (first_rows + rows),
+        "own_cpu_ms_per_row": 1e3 * (time.process_time() - own) / (first_rows + rows),
     }
+
+
+def check_equal(local: LocalDataSource, streamed: RayDataSource) -> int:
+    """Compare all batches of an epoch number for number; returns how many rows were compared."""
+    rows = 0
+    for one, other in zip(local.train_batches(0), streamed.train_batches(0), strict=True):
+        for name, mine, theirs in zip(one._fields, one, other, strict=True):
+            equal = mine == theirs if name == "keys" else torch.equal(mine, theirs)
+            if not equal:
+                raise AssertionError(f"{name} differs behind row {rows}")
+        rows += one.num_rows
+    return rows
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--side", type=int, default=256, help="of the pictures, pixels")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--kind", choices=KINDS, default="hand")
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--block-rows", type=int, default=64, help="rows of a read task")
     parser.add_argument("--workers", type=int, default=2, help="threads of one, tasks of the other")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    spec = get_spec("anny_body")
+    spec = KINDS[arguments.kind].spec
+    cv2.setNumThreads(1)
     rounds: dict[str, list[dict[str, float]]] = {"local": [], "ray": []}
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(
-            "body",
+            spec.kind,
             overrides={
-                "data.train_yaml": str(write_rows(Path(folder), arguments.rows, arguments.side)),
+                "data.train_yaml": str(write_rows(Path(folder), arguments.kind, arguments.rows)),
                 "data.crop": "fast",
                 "data.loader_workers": arguments.workers,
+                "data.block_rows": arguments.block_rows,
                 "optim.per_gpu_batch_size": arguments.batch,
                 "optim.epochs": 1,  # so nothing is read ahead while the other is measured
                 "run.device": "cpu",
@@ -121,32 +133,43 @@ def main() -> int:
             streamed = RayDataSource(
                 config, spec, plan, rank=0, world_size=1, gather=lambda value: [value]
             )
-            for epoch in range(arguments.rounds + 1):  # the first round starts the processes
+            compared = check_equal(local, streamed)  # also starts the processes
+            for epoch in range(arguments.rounds):
                 order = ("local", "ray") if epoch % 2 else ("ray", "local")
                 for name in order:
                     source = local if name == "local" else streamed
                     rounds[name].append(measure(source.train_batches(epoch)))
+            memory = peak_memory_mb()
             streamed.close()
+    ratios = [
+        one["cpu_ms_per_row"] / other["cpu_ms_per_row"]
+        for one, other in zip(rounds["ray"], rounds["local"], strict=True)
+    ]
     result = {
+        "kind": arguments.kind,
         "rows": arguments.rows,
-        "side_px": arguments.side,
         "batch": arguments.batch,
+        "block_rows": config.data.block_rows,
         "workers": arguments.workers,
         "plan": plan.text,
-        "warm_up": {name: values[0] for name, values in rounds.items()},
+        "rows_that_are_equal": compared,
+        "ray_over_local_cpu": round(statistics.median(ratios), 3),
         "median": {
-            name: {key: statistics.median(v[key] for v in values[1:]) for key in values[0]}
+            name: {key: round(statistics.median(v[key] for v in values), 4) for key in values[0]}
             for name, values in rounds.items()
         },
+        "peak_memory_mb": memory,
         "load_average": os.getloadavg()[0],
         "cpus": usable_cpus(),
         "versions": {
             "ray": ray.__version__,
             "torch": torch.__version__,
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
             "python": platform.python_version(),
         },
     }
-    text = json.dumps(result, indent=2)
+    text = json.dumps(result, indent=1)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n")

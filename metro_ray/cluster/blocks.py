@@ -89,21 +89,28 @@ def store_reader(reader: BlockReader) -> StoredReader:
 
 
 class PlanDatasource(Datasource):
-    """A slice of an epoch plan as a Ray data source: one read task and one block per chunk of rows.
+    """A slice of an epoch plan as a Ray data source: one read task per chunk of rows.
 
     Args:
         reader: Reads the rows.
         chunks: Entries of the plan, in order.
         epoch: Of the augmentation.
+        block_rows: Most rows of a block; a task makes several where its chunk has more. A task
+            costs as much as many light rows, and a block is what has to fit into memory.
     """
 
     def __init__(
-        self, reader: StoredReader, chunks: Sequence[Int[np.ndarray, " rows"]], epoch: int
+        self,
+        reader: StoredReader,
+        chunks: Sequence[Int[np.ndarray, " rows"]],
+        epoch: int,
+        block_rows: int | None = None,
     ) -> None:
         super().__init__()
         self._reader = reader
         self._chunks = chunks
         self._epoch = epoch
+        self._block_rows = block_rows
 
     @property
     def num_tasks(self) -> int:
@@ -125,7 +132,7 @@ class PlanDatasource(Datasource):
         del parallelism, data_context  # the chunks are the tasks
         return [
             ReadTask(
-                _read_chunk(self._reader, chunk, self._epoch),
+                _read_chunk(self._reader, chunk, self._epoch, self._block_rows or len(chunk)),
                 BlockMetadata(
                     num_rows=len(chunk),
                     size_bytes=self._reader.row_bytes * len(chunk),
@@ -139,10 +146,13 @@ class PlanDatasource(Datasource):
 
 
 def _read_chunk(
-    reader: StoredReader, entries: Int[np.ndarray, " rows"], epoch: int
+    reader: StoredReader, entries: Int[np.ndarray, " rows"], epoch: int, block_rows: int
 ) -> Callable[[], Iterable[Any]]:
     def read() -> Iterable[Any]:
-        yield BlockAccessor.batch_to_block(_open_reader(reader).block(entries, epoch))
+        opened = _open_reader(reader)
+        for start in range(0, len(entries), block_rows):
+            block = opened.block(entries[start : start + block_rows], epoch)
+            yield BlockAccessor.batch_to_block(block)
 
     return read
 

@@ -77,6 +77,7 @@ class RayDataSource:
         self._gather = gather
         self._settings = StreamSettings(
             block_rows=config.data.block_rows,
+            concurrent_tasks=plan.concurrent_read_tasks,
             prefetch_batches=config.data.prefetch_batches,
             task_cpus=plan.data_task_cpus,
             pin_memory=pin_memory and torch.cuda.is_available(),

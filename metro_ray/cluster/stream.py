@@ -32,19 +32,29 @@ STALL_S = 600.0
 _POLL_S = 0.2
 _WINDOW_BLOCKS = 16
 """Blocks of a window; one and a half windows of crops are held in memory at most."""
+_TASK_ROUNDS = 2
+"""Tasks of a window that follow each other on the same CPU: fewer cost less, more share better."""
 
 
 class StreamSettings(NamedTuple):
     """How a stream reads, the same for all streams of a rank."""
 
     block_rows: int
-    """Rows that one task decodes."""
+    """Rows that one task decodes at a time."""
+    concurrent_tasks: int
+    """Read tasks of this rank at a time."""
     prefetch_batches: int
     task_cpus: float
     """Logical CPUs of a read task."""
     pin_memory: bool
     stall_s: float = STALL_S
     """How long to wait for a batch before the run is given up, seconds."""
+
+    @property
+    def task_rows(self) -> int:
+        """Rows of a read task, whole blocks."""
+        blocks = _WINDOW_BLOCKS // (_TASK_ROUNDS * self.concurrent_tasks)
+        return max(1, blocks) * self.block_rows
 
 
 class _End(NamedTuple):
@@ -150,16 +160,16 @@ class BatchStream:
                 if self._stop.wait(_POLL_S):
                     return
             window = self._rows[start : start + per_window * self._batch_size]
-            if not self._read_window(cut_chunks(window, self._settings.block_rows, first=first)):
+            if not self._read_window(cut_chunks(window, self._settings.task_rows, first=first)):
                 return
-            first = self._settings.block_rows
+            first = self._settings.task_rows
         if self._on_read is not None:
             self._on_read()
 
     def _read_window(self, chunks: list[Int[np.ndarray, " rows"]]) -> bool:
         """Put a window's batches into the queue; False if the stream was closed meanwhile."""
         dataset = ray.data.read_datasource(
-            PlanDatasource(self._reader, chunks, self._epoch),
+            PlanDatasource(self._reader, chunks, self._epoch, self._settings.block_rows),
             num_cpus=self._settings.task_cpus,
             override_num_blocks=len(chunks),
         )
@@ -180,17 +190,17 @@ class BatchStream:
 
 
 def cut_chunks(
-    rows: Int[np.ndarray, " rows"], block_rows: int, *, first: int
+    rows: Int[np.ndarray, " rows"], task_rows: int, *, first: int
 ) -> list[Int[np.ndarray, " rows"]]:
-    """Rows of each read task: `block_rows`, but the first tasks begin at `first` rows and double.
+    """Rows of each read task: `task_rows`, but the first tasks begin at `first` rows and double.
 
     So the first batch waits for as few rows as it needs, and the bulk of the epoch has few tasks.
     """
-    chunks, start, size = [], 0, min(first, block_rows)
+    chunks, start, size = [], 0, min(first, task_rows)
     while start < len(rows):
         chunks.append(rows[start : start + size])
         start += size
-        size = min(2 * size, block_rows)
+        size = min(2 * size, task_rows)
     return chunks
 
 

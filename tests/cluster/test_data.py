@@ -8,7 +8,7 @@ import pytest
 from small_rows import write_rows
 
 from metro_ray.cluster.data import RayDataSource
-from metro_ray.cluster.stream import cut_chunks
+from metro_ray.cluster.stream import StreamSettings, cut_chunks
 from metro_ray.data.plan import EpochPlan
 from metro_ray.errors import DataError
 from metro_ray.training.data_source import LocalDataSource
@@ -125,3 +125,12 @@ def test_chunks_cover_the_rows_in_order(rows, block, first):
     assert np.concatenate(chunks).tolist() == list(range(rows))
     assert len(chunks[0]) <= first
     assert all(len(chunk) <= block for chunk in chunks)
+
+
+@pytest.mark.parametrize(("tasks", "rows"), [(1, 512), (2, 256), (4, 128), (8, 64), (100, 64)])
+def test_few_tasks_are_long_and_many_are_short(tasks, rows):
+    """Every CPU gets at least two tasks of a window, and no task has less than a block."""
+    settings = StreamSettings(
+        block_rows=64, concurrent_tasks=tasks, prefetch_batches=2, task_cpus=1.0, pin_memory=False
+    )
+    assert settings.task_rows == rows
