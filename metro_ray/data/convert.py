@@ -116,6 +116,7 @@ class _Work:
         plan = {
             "source": dataset.name,
             "rows": len(dataset),
+            "files": dataset.stamp(),
             "rows_per_part": rows_per_part,
             "bake": None if bake is None else list(bake),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,13 @@ class RawDataset(ABC):
     def remote(self) -> bool:
         """Whether reading a row is a request over the network."""
         return self._images.remote
+
+    def stamp(self) -> str:
+        """Changes with the keys and their order; pictures and labels are not looked at."""
+        keys = hashlib.sha256()
+        for key in self._entries.keys:
+            keys.update(f"{key}\n".encode())
+        return f"{self.name}: keys {keys.hexdigest()}"
 
     @property
     def skipped(self) -> Skipped:
