@@ -118,6 +118,9 @@ class EvalConfig(Strict):
     """Samples per rank and step while evaluating."""
     only: bool = False
     """Evaluate the checkpoint and stop (METRO's --run_eval_only)."""
+    protocol: Literal["auto", "h36m_p2", "3dpw", "freihand", "open"] = "auto"
+    """Under which name figures are reported; auto tells it by the name of data.val_yaml. It changes
+    no figure (see docs/evaluation.md)."""
     gallery_images: int = 12
     """Validation images drawn into the gallery after training."""
     pictures_every: int = 1
@@ -223,5 +226,8 @@ class TrainConfig(Strict):
         fits = self.optim.compile == "none" or self.model.recompute == "none"
         rule = "none where optim.compile is on (PyTorch compiles no recomputation with BatchNorm)"
         require(fits, "model.recompute", rule, self.model.recompute)
+        theirs = ("h36m_p2", "3dpw") if self.kind == "hand" else ("freihand",)
+        rule = f"a protocol of a {self.kind}, open or auto"
+        require(self.eval.protocol not in theirs, "eval.protocol", rule, self.eval.protocol)
         fits = self.kind == "hand" or not self.eval.aml
         require(fits, "eval.aml", "false for bodies (it belongs to hands)", True)

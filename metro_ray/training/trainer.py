@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from metro_ray.config.load import to_dict
 from metro_ray.errors import MetroRayError, RunStopped, TrainingError
-from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.training.average import WeightAverage
 from metro_ray.training.builders import loss_weights, prepare_model
 from metro_ray.training.checkpoint import load_checkpoint
@@ -25,7 +24,7 @@ from metro_ray.training.checkpoint_meta import (
 from metro_ray.training.checkpoint_writer import CheckpointWriter
 from metro_ray.training.context import broadcast_buffers
 from metro_ray.training.guard import NonFiniteGuard
-from metro_ray.training.logs import METRO, log_validation
+from metro_ray.training.logs import METRO
 from metro_ray.training.meter import RunMeter
 from metro_ray.training.pictures import EpochPictures
 from metro_ray.training.progress import StepTiming, max_memory_mib, progress_line
@@ -38,6 +37,7 @@ from metro_ray.training.step import (
     seed_step,
 )
 from metro_ray.training.upload import RunUpload
+from metro_ray.training.validation import validate
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
@@ -171,20 +171,10 @@ class Trainer:
         """Metrics of the model, or its moving average; empty where there are no validation rows."""
         model = self.model if self._average is None else self._average.model
         broadcast_buffers(model)
-        metrics = evaluate(
-            model,
-            self.body,
-            self._data.eval_batches(),
-            self._worker.device,
-            gather=self._worker.gather,
-            precision=self._config.optim.precision,
-            channels_last=self._config.optim.channels_last,
-        ).metrics
-        if not metrics["val/num_rows"]:
-            METRO.info("No validation: data.val_yaml is not given, or has no readable row")
-            return {}
-        log_validation(metro_line(self.epoch, metrics))
-        recorder.record("val", epoch=self.epoch, step=self.step, values=metrics)
+        batches = self._data.eval_batches()
+        metrics = validate(self._config, self._worker, model, self.body, batches, self.epoch)
+        if metrics:
+            recorder.record("val", epoch=self.epoch, step=self.step, values=metrics)
         return metrics
 
     def _draw_pictures(self) -> None:

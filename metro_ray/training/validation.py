@@ -1,0 +1,94 @@
+"""A validation as one rank of a run: measure, log with the protocol, and leave the rows behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metro_ray.config.load import to_dict
+from metro_ray.evaluation import evaluate, metro_line
+from metro_ray.evaluation.figures import TITLES, shown
+from metro_ray.evaluation.per_sample import epoch_file, keep_best_and_last, write_per_sample
+from metro_ray.evaluation.protocols import protocol_of
+from metro_ray.training.logs import METRO, log_validation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from metro_ray.bodies import BodyModel
+    from metro_ray.config.schema import TrainConfig
+    from metro_ray.data.sample import Batch
+    from metro_ray.evaluation import EvaluationResult
+    from metro_ray.training.context import WorkerContext
+
+
+def validate(
+    config: TrainConfig,
+    worker: WorkerContext,
+    model: nn.Module,
+    body: BodyModel,
+    batches: Iterable[Batch],
+    epoch: int,
+) -> dict[str, float]:
+    """Evaluate on all ranks; rank 0 logs and writes `per_sample/epoch-NNN.parquet`. Collective.
+
+    Args:
+        config: Of the run.
+        worker: Rank and device.
+        model: To measure, on the device.
+        body: On the device.
+        batches: This rank's share.
+        epoch: Complete epochs.
+
+    Returns:
+        Metrics, the same on every rank; empty where there are no rows.
+
+    Raises:
+        TrainingError: The model predicts numbers that are not finite, or a row came twice.
+    """
+    result = evaluate(
+        model,
+        body,
+        batches,
+        worker.device,
+        gather=worker.gather,
+        precision=config.optim.precision,
+        channels_last=config.optim.channels_last,
+    )
+    if not len(result.table.row_id):
+        METRO.info("No validation: data.val_yaml is not given, or has no readable row")
+        return {}
+    log_validation(metro_line(epoch, result.metrics))
+    _log_figures(config, body, result)
+    if worker.rank == 0:
+        _write(config, body, result, epoch)
+    return result.metrics
+
+
+def _log_figures(config: TrainConfig, body: BodyModel, result: EvaluationResult) -> None:
+    used = protocol_of(config, body.spec)
+    METRO.info("%s", used.line)
+    means, counts = result.figures.means, result.figures.counts
+    parts = [f"{TITLES[name][0]} {shown(name, value)}" for name, value in means.items()]
+    rows = f"{counts['rows']} rows ({counts['joint_rows']} with joints, {counts['mesh_rows']} with "
+    METRO.info("%s; %smeshes)", ", ".join(parts), rows)
+    METRO.info("%s", result.figures.rule.text)
+    if counts["accel_frames"]:
+        METRO.info("Acceleration: %d frames with both neighbours", counts["accel_frames"])
+
+
+def _write(config: TrainConfig, body: BodyModel, result: EvaluationResult, epoch: int) -> None:
+    folder = Path(config.run.output_dir)
+    meta = {
+        "kind": config.kind,
+        "joints": list(body.spec.joints.names),
+        "protocol": protocol_of(config, body.spec).values(),
+        "epoch": epoch,
+        "config": to_dict(config),
+        "means": result.figures.means,
+    }
+    write_per_sample(epoch_file(folder, epoch), result.table, meta)
+    if not config.eval.only:
+        keep_best_and_last(folder)
