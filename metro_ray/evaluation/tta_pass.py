@@ -147,9 +147,12 @@ class ViewPredictor:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """Autocast is entered once, so that it converts each weight once and not once a batch."""
+        """Autocast is entered once, so that it converts each weight once and not once a batch.
+
+        In inference mode it would not keep what it has converted.
+        """
         with (
-            torch.inference_mode(),
+            torch.no_grad(),
             eval_mode(self._model),
             autocast(self._device, self._precision),
         ):

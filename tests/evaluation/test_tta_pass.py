@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_rows import write_rows
 from torch import nn
+from torch.profiler import profile
 from toys import TOY_BODY, TOY_HAND
 
 from metro_ray.bodies.body import BodyModel, BodyOutput
@@ -230,3 +231,32 @@ def test_a_network_that_treats_sides_alike_predicts_the_same_with_mirrored_views
     np.testing.assert_allclose(both.vertices, plain.vertices, atol=1e-5)
     swapped = ViewPredictor(Weigher(), SYMMETRIC, single_view())(crops[:, 1:])
     assert np.abs(swapped.vertices - plain.vertices).max() > 1e-3
+
+
+def test_weights_are_converted_once_for_all_sub_batches(dataset):
+    """Autocast's conversions are a tenth of a forward pass on the CPU."""
+
+    class Conv(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 120, 32, stride=32)
+
+        def forward(self, images):
+            vertices = self.conv(images).mean(dim=(2, 3)).reshape(-1, 40, 3)
+            return type("Prediction", (), {"vertices": [vertices.float()]})
+
+    plan = fused_views(SIX)
+    crops = ViewLoader(HAND, plan)(dataset.row(0))[None]
+
+    def conversions(batch_size):
+        body = LinearBody(TOY_HAND)
+        predict = ViewPredictor(Conv(), body, plan, precision="bf16", batch_size=batch_size)
+        with profile(record_shapes=True) as recorded:
+            predict(crops)
+        shape = [120, 3, 32, 32]
+        return sum(
+            event.name == "aten::_to_copy" and event.input_shapes[0] == shape
+            for event in recorded.events()
+        )
+
+    assert conversions(1) == conversions(6) == 1
