@@ -171,6 +171,7 @@ def main():
     parser.add_argument("--arch", default="hrnet-w64")
     parser.add_argument("--images", type=int, default=1, help="in each process")
     parser.add_argument("--views", type=int, default=95, help="of each image, METRO's 95")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -180,9 +181,10 @@ def main():
         return 0
     sizes = ["--arch", arguments.arch]
     sizes += ["--images", str(arguments.images), "--views", str(arguments.views)]
-    runs, load = {name: [] for name in VARIANTS}, []
+    variants = [name for name in VARIANTS if name == "metro" or name in arguments.variants]
+    runs, load = {name: [] for name in variants}, []
     for number in range(arguments.rounds):
-        for name in list(VARIANTS)[:: -1 if number % 2 else 1]:
+        for name in variants[:: -1 if number % 2 else 1]:
             load.append(os.getloadavg()[0])
             runs[name].append(child("--one", name, *sizes))
             times = {key: runs[name][-1][key] for key in ("seconds", "cpu_seconds", "peak_gib")}
