@@ -53,12 +53,13 @@ def tree_cpu_seconds() -> float:
     return sum(tree_ticks().values()) / os.sysconf("SC_CLK_TCK")
 
 
-def peak_memory_mb() -> dict[str, float]:
-    """Peak resident memory of this process, and of the largest process of read tasks.
+def memory_mb() -> dict[str, float]:
+    """Resident memory of this process and of the largest process of read tasks.
 
-    Both count the pages of the object store that they have looked at.
+    The peak counts the pages of the object store that the process has looked at; `own` is what it
+    holds itself in the end.
     """
-    peaks = {"rank": 0.0, "read_task": 0.0}
+    found: dict[str, float] = {}
     for pid in tree_ticks():
         try:
             name = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -66,10 +67,12 @@ def peak_memory_mb() -> dict[str, float]:
         except OSError:
             continue
         role = "rank" if pid == os.getpid() else "read_task" if name.startswith(b"ray::") else ""
-        if role and "VmHWM:" in status:
-            peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-            peaks[role] = round(max(peaks[role], peak), 1)
-    return peaks
+        for field, what in (("VmHWM:", "peak"), ("RssAnon:", "own")):
+            if role and field in status:
+                megabytes = int(status.partition(field)[2].split()[0]) / 1024
+                key = f"{role}_{what}"
+                found[key] = round(max(found.get(key, 0.0), megabytes), 1)
+    return found
 
 
 def measure(batches) -> dict[str, float]:
@@ -139,7 +142,7 @@ def main() -> int:
                 for name in order:
                     source = local if name == "local" else streamed
                     rounds[name].append(measure(source.train_batches(epoch)))
-            memory = peak_memory_mb()
+            memory = memory_mb()
             streamed.close()
     ratios = [
         one["cpu_ms_per_row"] / other["cpu_ms_per_row"]
@@ -158,7 +161,7 @@ def main() -> int:
             name: {key: round(statistics.median(v[key] for v in values), 4) for key in values[0]}
             for name, values in rounds.items()
         },
-        "peak_memory_mb": memory,
+        "memory_mb": memory,
         "load_average": os.getloadavg()[0],
         "cpus": usable_cpus(),
         "versions": {
