@@ -94,7 +94,7 @@ def _predict_pictures(
     arguments: argparse.Namespace,
 ) -> dict[str, str]:
     """Predict, show the progress, write the gallery; gives the reasons of what failed."""
-    from metro_ray.data.synth_progress import show_progress
+    from metro_ray.data.progress import show_progress
     from metro_ray.inference.folder import Tally, predict_pictures, unfinished
 
     if arguments.formats is None:
@@ -145,7 +145,7 @@ def _predict_video(
     video: VideoSettings,
     arguments: argparse.Namespace,
 ) -> dict[str, str]:
-    from metro_ray.data.synth_progress import show_progress
+    from metro_ray.data.progress import show_progress
     from metro_ray.inference.video import VideoTally, check_video, predict_video
 
     tally = VideoTally()

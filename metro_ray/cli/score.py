@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _measure(truth: Hands, prediction: Hands) -> FreihandScores:
-    from metro_ray.data.synth_progress import show_progress
+    from metro_ray.data.progress import show_progress
     from metro_ray.evaluation.freihand import measure_samples, summarise
 
     ours, theirs = prediction.vertices.shape[1], truth.vertices.shape[1]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.run_folder import require_writable
 from metro_ray.config.load import to_dict
-from metro_ray.data.synth_progress import show_progress
+from metro_ray.data.progress import show_progress
 from metro_ray.errors import ConfigError, DataError
 from metro_ray.evaluation.from_checkpoint import Ready, config_of_checkpoint
 from metro_ray.evaluation.prediction_files import PredictionWork, request_of

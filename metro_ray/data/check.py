@@ -25,8 +25,8 @@ from metro_ray.data.check_repeats import add_repeats
 from metro_ray.data.check_row import add_row, inspect_row, row_hashes
 from metro_ray.data.check_rules import RULES, SEVERITIES, Severity
 from metro_ray.data.check_tally import Example, Tally
+from metro_ray.data.progress import show_progress
 from metro_ray.data.rows import KeyedFiles, RowDataset
-from metro_ray.data.synth_progress import show_progress
 from metro_ray.errors import DataError, ResourceError
 
 _LOG = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ from metro_ray.data.bad_rows import BadRow, BadRows
 from metro_ray.data.bake import BakeSettings, bake_row
 from metro_ray.data.parquet import MANIFEST, Manifest, is_parquet
 from metro_ray.data.parquet_writer import GROUP_ROWS, ParquetPartWriter, part_name, write_manifest
+from metro_ray.data.progress import show_progress
 from metro_ray.data.rows import Row, RowDataset, exact_row
 from metro_ray.data.storage import as_path, exists, is_url, read_bytes
-from metro_ray.data.synth_progress import show_progress
 from metro_ray.data.transform import decode_image
 from metro_ray.data.writer import TsvDatasetWriter, concatenate, remove_dataset
 from metro_ray.errors import DataError, ResourceError

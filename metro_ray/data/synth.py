@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Literal
 
 from metro_ray.data.dataset import open_dataset
+from metro_ray.data.progress import show_progress
 from metro_ray.data.synth_preview import write_preview
-from metro_ray.data.synth_progress import show_progress
 from metro_ray.data.synth_scene import Setting, View
 from metro_ray.data.synth_shard import SHARD_ROWS, Shard, SynthSettings, render_shard
 from metro_ray.data.writer import concatenate
