@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from metro_ray.data.normalize import normalize_images
@@ -19,15 +19,16 @@ from metro_ray.geometry.boxes import Box, Window
 from metro_ray.inference.cutouts import Cutout, Hand, cut_out
 from metro_ray.inference.result import (
     AttentionMaps,
+    MeshArrays,
     MeshResult,
     mirrored,
-    place_in_picture,
     turned,
 )
 from metro_ray.models.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
+    from metro_ray.models.metro import MeshPrediction
 
 
 class Predictor:
@@ -195,12 +196,12 @@ class Predictor:
         return_attention: bool,
     ) -> list[MeshResult]:
         options = {"return_attention": True} if return_attention else {}
-        pictures = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
-        with torch.inference_mode(), eval_mode(self.model):
-            images = normalize_images(pictures).contiguous(memory_format=self._memory_format)
-            with autocast(self.device, self.precision):
-                prediction = self.model(images, **options)
-            results = self._results(prediction.vertices[-1], prediction.camera, windows)
+        arrays, prediction = self._forward(crops, options)
+        joint_set = self.body.spec.joints
+        results = [
+            arrays.result(number, window, self.faces, joint_set)
+            for number, window in enumerate(windows)
+        ]
         if not return_attention:
             return results
         maps = zip(
@@ -211,31 +212,29 @@ class Predictor:
             for result, both in zip(results, maps, strict=True)
         ]
 
-    def _results(
-        self,
-        vertices: Float[Tensor, "B V 3"],
-        camera: Float[Tensor, "B 3"],
-        windows: Sequence[Window],
-    ) -> list[MeshResult]:
-        vertices = vertices.float()
+    def predict_arrays(self, crops: UInt8[np.ndarray, "B 3 S S"]) -> MeshArrays:
+        """What the network says about ready crops, in one batch whatever `batch_size` says."""
+        return self._forward(crops, {})[0]
+
+    def _forward(
+        self, crops: UInt8[np.ndarray, "B 3 S S"], options: dict[str, bool]
+    ) -> tuple[MeshArrays, MeshPrediction]:
+        pictures = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device)
+        with torch.inference_mode(), eval_mode(self.model):
+            images = normalize_images(pictures).contiguous(memory_format=self._memory_format)
+            with autocast(self.device, self.precision):
+                prediction = self.model(images, **options)
+            return self._arrays(prediction), prediction
+
+    def _arrays(self, prediction: MeshPrediction) -> MeshArrays:
+        vertices = prediction.vertices[-1].float()
         root = self.body.root_from_mesh(vertices)
-        joints = (self.body.joints_from_mesh(vertices) - root).cpu().numpy()
+        joints = self.body.joints_from_mesh(vertices) - root
         # The camera is for the mesh as predicted; its root moves into the translation.
-        cameras = camera.float() + torch.nn.functional.pad(root[:, 0, :2], (1, 0))
-        meshes, cameras = (vertices - root).cpu().numpy(), cameras.cpu().numpy()
-        return [
-            MeshResult(
-                vertices=mesh,
-                joints=points,
-                camera=view,
-                window=window,
-                vertices_px=place_in_picture(mesh, view, window),
-                joints_px=place_in_picture(points, view, window),
-                faces=self.faces,
-                joint_set=self.body.spec.joints,
-            )
-            for mesh, points, view, window in zip(meshes, joints, cameras, windows, strict=True)
-        ]
+        cameras = prediction.camera.float() + torch.nn.functional.pad(root[:, 0, :2], (1, 0))
+        return MeshArrays(
+            (vertices - root).cpu().numpy(), joints.cpu().numpy(), cameras.cpu().numpy()
+        )
 
 
 def _by_picture(layers: Sequence[Tensor]) -> Float32[np.ndarray, "B L ..."]:

@@ -50,6 +50,39 @@ class MeshResult(NamedTuple):
     """When asked for; its N tokens are the network's joints, then the coarse vertices."""
 
 
+class MeshArrays(NamedTuple):
+    """What a network says about a batch of crops, before it is placed in pictures."""
+
+    vertices: Float32[np.ndarray, "B V 3"]
+    """Metres, origin at the root."""
+    joints: Float32[np.ndarray, "B J 3"]
+    cameras: Float32[np.ndarray, "B 3"]
+    """(s, tx, ty) of `vertices`, see `MeshResult.camera`."""
+
+    def result(
+        self, number: int, window: Window, faces: Int32[np.ndarray, "F 3"], joint_set: JointSet
+    ) -> MeshResult:
+        """One of the batch, placed in the picture that its crop was cut out of.
+
+        Args:
+            number: of the crop in the batch.
+            window: the part of its picture that the crop shows.
+            faces: triangles of the vertices.
+            joint_set: of the joints.
+        """
+        mesh, points, view = self.vertices[number], self.joints[number], self.cameras[number]
+        return MeshResult(
+            vertices=mesh,
+            joints=points,
+            camera=view,
+            window=window,
+            vertices_px=place_in_picture(mesh, view, window),
+            joints_px=place_in_picture(points, view, window),
+            faces=faces,
+            joint_set=joint_set,
+        )
+
+
 def place_in_picture(
     points: Float32[np.ndarray, "N 3"], camera: Float32[np.ndarray, " 3"], window: Window
 ) -> Float32[np.ndarray, "N 3"]:

@@ -39,6 +39,7 @@ from metro_ray.training.checkpoint_meta import (
     FILES,
     META,
     OPTIMIZER,
+    PREDICTOR_FILES,
     TRAINED,
     WEIGHTS,
     BestEntry,
@@ -238,7 +239,7 @@ def load_predictor_parts(folder: Path, assets_root: str | Path | None = None) ->
         CheckpointError: Incomplete, broken or inconsistent folder.
         AssetNotFoundError: The body model that it predicts is not on this machine.
     """
-    meta = read_meta(folder)
+    meta = read_meta(folder, PREDICTOR_FILES)
     try:
         config = from_dict(meta.config)
     except ConfigError as error:

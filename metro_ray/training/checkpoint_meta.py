@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ WEIGHTS, OPTIMIZER, META = "model.safetensors", "optimizer.pt", "meta.json"
 TRAINED = "trained.safetensors"
 """Only where `model.safetensors` is a moving average: the weights that training goes on with."""
 FILES = (WEIGHTS, OPTIMIZER, META)
+PREDICTOR_FILES = (WEIGHTS, META)
+"""What it takes to predict."""
 ARCHITECTURE = (
     "arch",
     "input_feat_dim",
@@ -77,17 +79,21 @@ class CheckpointMeta:
     format: int = FORMAT
 
 
-def read_meta(folder: Path) -> CheckpointMeta:
+def read_meta(folder: Path, files: Sequence[str] = FILES) -> CheckpointMeta:
     """Read and check `meta.json`.
+
+    Args:
+        folder: Of the checkpoint.
+        files: That must be there.
 
     Raises:
         CheckpointError: The folder is not a complete checkpoint, or of a format from the future.
     """
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise CheckpointError(
             f"{folder} is not a complete checkpoint: {', '.join(missing)} missing; expected a "
-            f"folder with {', '.join(FILES)}, such as checkpoints/best of a run"
+            f"folder with {', '.join(files)}, such as checkpoints/best of a run"
         )
     try:
         values = json.loads((folder / META).read_text(encoding="utf-8"))
