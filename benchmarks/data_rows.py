@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -27,10 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pybase64
-import simplejpeg
 import torch
+from about import about
 from metro_rows import MetroRows, Stages, check_crops
 from rows import KINDS, bytes_per_row, write_rows
 
@@ -125,24 +121,6 @@ def measure_memory(num_rows: int) -> list[dict[str, object]]:
     return results
 
 
-def about_the_machine() -> dict[str, object]:
-    """Versions and hardware."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), "")
-    return {
-        "cpu": cpu or platform.machine(),
-        "cpus": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        "simplejpeg": simplejpeg.__version__,
-        "pybase64": pybase64.get_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-
-
 def measure_rows(rounds: int) -> dict[str, object]:
     """All kinds of rows in training and evaluation."""
     results, shares, crops = [], {}, {}
@@ -178,7 +156,10 @@ def main() -> None:
         print(json.dumps(peak_memory(args.peak[0], int(args.peak[1]))))
         return
     found = {"memory": measure_memory(args.memory)} if args.memory else measure_rows(args.rounds)
-    text = json.dumps(found | {"machine": about_the_machine()}, indent=1)
+    text = json.dumps(
+        found | {"machine": about("opencv-python", "simplejpeg", "pybase64", "numpy", "torch")},
+        indent=1,
+    )
     print(text)
     if args.out:
         args.out.write_text(text + "\n")

@@ -14,7 +14,6 @@ clock stands CPU time, which other programs on the machine disturb less, and the
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from about import about
 
 from metro_ray.bodies import load_body
 from metro_ray.config.load import load_config
@@ -200,8 +200,7 @@ def main():
         },
         "load_average_before_each": load,
         "torch_threads": torch.get_num_threads(),
-        "cpu": _cpu_name(),
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "machine": about("torch"),
     }
     text = json.dumps(result, indent=2)
     print(text)
@@ -209,13 +208,6 @@ def main():
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text + "\n")
     return 0
-
-
-def _cpu_name():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":
