@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.config.schema import TrainConfig
     from metro_ray.models import Metro
+    from metro_ray.training.checkpoint_meta import RunStart
     from metro_ray.training.recorder import CsvRow
 
 _LOG = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _SPEED = (
     "train/data_wait_share",
     "train/data_wait_share_max",
     "train/data_wait_max_rank",
+    "train/max_memory_mib",
 )
 """Of the whole run: means over the ranks, and the rank that waited most for data."""
 _BASELINE_ROWS = 20_000
@@ -51,9 +53,11 @@ class RunSummary:
     """Of the last validation; empty without one."""
     epochs: int
     steps: int
+    starts: tuple[RunStart, ...]
+    """How the run began, and each time that it went on."""
     seconds: float
     trained: dict[str, float]
-    """`train/*` of all steps made; empty where none was."""
+    """`train/*` of all steps of the run, those before an interruption too; empty without any."""
     source_names: tuple[str, ...]
     """Sources that `trained` tells apart."""
     world_size: int
@@ -95,6 +99,7 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
         "bad_rows": summary.bad_rows,
         "mesh": {"name": body.spec.name, "reason": summary.mesh_reason},
         "world_size": summary.world_size,
+        "starts": [asdict(start) for start in summary.starts],
         "hardware": describe_hardware(summary.device),
         "versions": versions(),
         "val/num_rows": metrics.get("val/num_rows"),

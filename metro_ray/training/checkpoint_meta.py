@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,26 @@ class BestEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunStart:
+    """The beginning of a run, or of a part of it."""
+
+    at: str
+    """UTC, ISO 8601."""
+    reason: str
+    world_size: int
+    device: str
+    epoch: int = 0
+    """Where the run went on: complete epochs."""
+    step: int = 0
+
+    @classmethod
+    def now(cls, reason: str, world_size: int, device: str) -> RunStart:
+        """A start of this moment."""
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(at=moment, reason=reason, world_size=world_size, device=device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointMeta:
     """What is known about a checkpoint beside its tensors."""
 
@@ -70,6 +91,10 @@ class CheckpointMeta:
     """State of the fp16 loss scale; empty for other precisions."""
     skipped_steps: tuple[int, int] = (0, 0)
     """Steps left out because they were not finite: in all, and in a row at the end."""
+    totals: dict[str, Any] = field(default_factory=dict)
+    """Of `RunMeter.state`; empty in checkpoints from before it existed."""
+    starts: tuple[RunStart, ...] = ()
+    """How the run began, and each time that it went on."""
     best: tuple[BestEntry, ...] = ()
     """Best checkpoints so far, best first, this one included."""
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -107,7 +132,8 @@ def read_meta(folder: Path, files: Sequence[str] = FILES) -> CheckpointMeta:
             values["row_in_epoch"] = values.pop("batch_in_epoch") * rows
         best = tuple(BestEntry(**entry) for entry in values.pop("best"))
         skipped = tuple(values.pop("skipped_steps", (0, 0)))
-        return CheckpointMeta(**values, best=best, skipped_steps=skipped)
+        starts = tuple(RunStart(**start) for start in values.pop("starts", ()))
+        return CheckpointMeta(**values, best=best, skipped_steps=skipped, starts=starts)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -48,6 +48,7 @@ def fit(
     *,
     body: BodyModel,
     mesh_reason: str | None = None,
+    start_reason: str | None = None,
 ) -> TrainResult:
     """Train (or, with `eval.only`, evaluate) as one rank of a run.
 
@@ -60,6 +61,7 @@ def fit(
         data: Batches of this rank.
         body: Body model of the predicted mesh; moved to the worker's device.
         mesh_reason: Why this body model was taken, for the report.
+        start_reason: Why the run is started now, for the report; None is no special reason.
 
     Raises:
         TrainingError: No batches to train on, or too many steps in a row that are not finite.
@@ -77,7 +79,8 @@ def fit(
             load_start_weights(model, config, body.spec)
             if not evaluating and worker.rank == 0 and (folder / "checkpoints").exists():
                 METRO.warning("%s holds an earlier run, which this one replaces", folder)
-        trainer = Trainer(config, worker, data, body, model)
+        reason = start_reason or ("new run" if continued is None else "run.resume")
+        trainer = Trainer(config, worker, data, body, model, reason)
         for line in data.describe():
             METRO.info("%s", line)
         if continued is not None:
@@ -87,13 +90,13 @@ def fit(
             write_bytes(folder / "config.yaml", dump_yaml(config).encode())
         with (
             closing(trainer),
-            Recorder(folder, enabled=writes, from_step=trainer.step) as recorder,
+            Recorder(folder, enabled=writes, from_step=trainer.state.position.step) as recorder,
         ):
             if evaluating:
                 metrics = trainer.validate(recorder)
                 worker.report(_existing(metrics))
             else:
-                metrics = trainer.train(recorder)
+                metrics = trainer.train(recorder, on_epoch=lambda: None)
         return _finish(config, worker, data, trainer, recorder, metrics, mesh_reason)
 
 
@@ -107,7 +110,8 @@ def _finish(
     mesh_reason: str | None,
 ) -> TrainResult:
     """Add up the ranks' timing and, on rank 0, write what the run leaves behind."""
-    trained = trainer.meter.of_run()
+    state = trainer.state
+    trained = state.meter.of_run()
     run_dir = Path(config.run.output_dir)
     if worker.rank > 0:
         return TrainResult(
@@ -117,18 +121,19 @@ def _finish(
         config=config,
         run_dir=run_dir,
         metrics=metrics,
-        epochs=trainer.epoch,
-        steps=trainer.step,
+        epochs=state.position.epoch,
+        steps=state.position.step,
+        starts=state.starts,
         seconds=recorder.seconds,
         trained=trained,
-        source_names=trainer.meter.source_names,
+        source_names=state.meter.source_names,
         world_size=worker.world_size,
         device=worker.device,
         bad_rows=data.bad_rows(),
         mesh_reason=mesh_reason,
         rows=recorder.rows,
     )
-    result = finish_run(summary, trainer.model, trainer.body)
+    result = finish_run(summary, state.model, trainer.body)
     if config.run.upload_to is not None:
         upload = RunUpload(config.run.upload_to)
         if not config.eval.only:

@@ -6,11 +6,12 @@ gradients. So what is reported is the mean over the ranks and the rank that wait
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from metro_ray.training.interval import Interval, StepTiming, add_ranks, merged_values
 from metro_ray.training.logs import METRO
-from metro_ray.training.progress import Interval, StepTiming, merged_values
+from metro_ray.training.progress import max_memory_mib
 from metro_ray.training.sources import MOST_SOURCES, add_sources, source_values
 
 if TYPE_CHECKING:
@@ -40,7 +41,27 @@ class RunMeter:
         self.total = Interval()
         """All steps made here; those of an interrupted earlier part are not in it."""
         self._interval, self._epoch = Interval(), Interval()
+        self._run_before: list[Interval] = []
+        self._epoch_before: list[Interval] = []
         self._hint = WaitHint()
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on from here counts on with. Collective."""
+        ranks = self._worker.gather((self.total, self._epoch))
+        run = add_ranks(self._run_before, [total for total, _ in ranks])
+        epoch = add_ranks(self._epoch_before, [part for _, part in ranks])
+        return {
+            "source_names": list(self.source_names),
+            "run": [rank.to_dict() for rank in run],
+            "epoch": [rank.to_dict() for rank in epoch if rank.num_steps],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Count on from `state`; the sums of other sources than those of now are dropped."""
+        same = list(self.source_names) == state.get("source_names")
+        for name, before in (("run", self._run_before), ("epoch", self._epoch_before)):
+            for values in state.get(name, ()):
+                before.append(Interval.from_dict(values if same else {**values, "sources": []}))
 
     def add(self, losses: StepLosses, timing: StepTiming) -> None:
         """Count a step."""
@@ -57,17 +78,20 @@ class RunMeter:
         return values
 
     def end_epoch(self) -> dict[str, float]:
-        """`epoch/*` of the epoch's steps, those before an interruption left out. Collective."""
-        values = self._values(self._epoch, "epoch")
-        self._epoch = Interval()
+        """`epoch/*` of all of the epoch's steps, those before an interruption too. Collective."""
+        values = self._values(self._epoch, "epoch", self._epoch_before)
+        self._epoch, self._epoch_before = Interval(), []
         return values
 
     def of_run(self) -> dict[str, float]:
-        """`train/*` of all steps made here; empty where there were none. Collective."""
-        return self._values(self.total, "train")
+        """`train/*` of the whole run's steps; empty where there were none. Collective."""
+        return self._values(self.total, "train", self._run_before)
 
-    def _values(self, sums: Interval, prefix: str) -> dict[str, float]:
-        ranks = self._worker.gather(sums)
+    def _values(
+        self, sums: Interval, prefix: str, before: Sequence[Interval] = ()
+    ) -> dict[str, float]:
+        sums.memory_mib = max_memory_mib(self._worker.device)
+        ranks = add_ranks(before, self._worker.gather(sums))
         if not sum(rank.num_steps for rank in ranks):
             return {}
         sources = []

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metro_ray.config.load import to_dict
 from metro_ray.errors import MetroRayError, RunStopped, TrainingError
 from metro_ray.training.average import WeightAverage
 from metro_ray.training.builders import loss_weights, prepare_model
-from metro_ray.training.checkpoint import load_checkpoint
-from metro_ray.training.checkpoint_meta import (
-    CheckpointMeta,
-    read_meta,
-    require_same_architecture,
-    require_same_course,
-)
+from metro_ray.training.checkpoint_meta import RunStart
 from metro_ray.training.checkpoint_writer import CheckpointWriter
 from metro_ray.training.context import broadcast_buffers
 from metro_ray.training.guard import NonFiniteGuard
+from metro_ray.training.interval import StepTiming
+from metro_ray.training.live import LiveProgress
 from metro_ray.training.logs import METRO
 from metro_ray.training.meter import RunMeter
 from metro_ray.training.pictures import EpochPictures
-from metro_ray.training.progress import StepTiming, max_memory_mib, progress_line
-from metro_ray.training.schedule import learning_rate, metro_epoch
+from metro_ray.training.position import Position
+from metro_ray.training.progress import progress_line
+from metro_ray.training.state import RunState
 from metro_ray.training.step import (
     TrainStep,
     freeze_parts,
@@ -55,11 +50,17 @@ _RANKED_BY = ("val/pa_mpjpe_mm", "val/mpjpe_mm", "val/mpve_mm")
 class Trainer:
     """Model, optimizer and position of one rank; every rank goes through the same calls.
 
+    Args:
+        config: Of the run.
+        worker: Of this rank.
+        data: Batches of this rank.
+        body: Of the predicted mesh; moved to the worker's device.
+        model: With the weights to start from.
+        reason: Why the run was started, for its report.
+
     Attributes:
-        epoch: Epoch being trained, from 0; equals the number of complete epochs.
-        step: Optimizer steps so far.
-        row_in_epoch: Rows of this epoch's order that all ranks together have trained on.
-        meter: Losses and times of the steps made here.
+        state: What checkpoints hold: weights, position, sums of losses and times.
+        body: On the worker's device.
     """
 
     def __init__(
@@ -69,43 +70,51 @@ class Trainer:
         data: DataSource,
         body: BodyModel,
         model: Metro,
+        reason: str,
     ) -> None:
         self._config, self._worker, self._data = config, worker, data
-        self.model = model
         self.body = body.to(worker.device)
-        optim = config.optim
+        optim, run = config.optim, config.run
         factors = {
             "backbone": optim.backbone_lr_factor,
             "upsampler": optim.upsampler_lr_factor,
         }
         freeze_parts(model, factors)
         wrapped = prepare_model(model, config, worker)
-        self._optimizer = make_optimizer(model, optim.lr, lr_factors=factors)
-        self._scaler = make_scaler(worker.device, optim.precision)
-        self._average = None
-        if optim.ema_decay is not None and not config.eval.only:
-            self._average = WeightAverage(model, optim.ema_decay)
-        self._guard = NonFiniteGuard(worker, optim.max_nonfinite_steps)
         weights = loss_weights(config, body.spec)
-        self.meter = RunMeter(worker, data.source_names, weights)
+        has_average = optim.ema_decay is not None and not config.eval.only
+        self.state = RunState(
+            config=config,
+            mesh=body.spec.name,
+            model=model,
+            optimizer=make_optimizer(model, optim.lr, lr_factors=factors),
+            scaler=make_scaler(worker.device, optim.precision),
+            average=WeightAverage(model, optim.ema_decay or 0.0) if has_average else None,
+            guard=NonFiniteGuard(worker, optim.max_nonfinite_steps),
+            meter=RunMeter(worker, data.source_names, weights),
+            position=Position(
+                optim, num_batches=data.num_train_batches(), world_size=worker.world_size
+            ),
+            starts=(RunStart.now(reason, worker.world_size, worker.device.type),),
+        )
         self._train_step = TrainStep(
             model=wrapped,
             body=self.body,
-            optimizer=self._optimizer,
+            optimizer=self.state.optimizer,
             device=worker.device,
             weights=weights,
             precision=optim.precision,
             channels_last=optim.channels_last,
             clip_grad_norm=optim.clip_grad_norm,
-            num_sources=len(self.meter.source_names),
-            scaler=self._scaler,
+            num_sources=len(self.state.meter.source_names),
+            scaler=self.state.scaler,
         )
-        self.epoch, self.step, self.row_in_epoch = 0, 0, 0
+        self._live = LiveProgress(Path(run.output_dir), worker, epochs=optim.epochs)
         self._writer = CheckpointWriter(
-            Path(config.run.output_dir) / "checkpoints",
-            keep=config.run.keep_checkpoints,
-            in_background=config.run.background_checkpoints,
-            upload=None if config.run.upload_to is None else RunUpload(config.run.upload_to),
+            Path(run.output_dir) / "checkpoints",
+            keep=run.keep_checkpoints,
+            in_background=run.background_checkpoints,
+            upload=None if run.upload_to is None else RunUpload(run.upload_to),
         )
         self._reported: dict[str, float] = {}
         self._pictures = EpochPictures(config, self.body)
@@ -116,24 +125,14 @@ class Trainer:
         Raises:
             CheckpointError: Broken, of another architecture, or of a run with other settings.
         """
-        meta = read_meta(folder)
-        settings = asdict(self._config)
-        require_same_architecture(meta, settings["model"], self.body.spec.name, folder)
-        require_same_course(meta, settings, folder)
-        average = None if self._average is None else self._average.model
-        load_checkpoint(folder, self.model, self._optimizer, average)
-        if self._average is not None:
-            self._average.updates = meta.averaged
-        if self._scaler.is_enabled() and meta.loss_scale:
-            self._scaler.load_state_dict(meta.loss_scale)
-        self._guard.skipped, self._guard.in_a_row = meta.skipped_steps
-        self.epoch, self.step, self.row_in_epoch = meta.epoch, meta.step, meta.row_in_epoch
-        self._writer.best = meta.best
-        where = (folder, meta.epoch, meta.row_in_epoch, meta.step)
-        METRO.info("Continuing from %s: epoch %d, row %d, step %d", *where)
+        self._writer.best = self.state.restore(folder).best
 
-    def train(self, recorder: Recorder) -> dict[str, float]:
+    def train(self, recorder: Recorder, on_epoch: Callable[[], None]) -> dict[str, float]:
         """Train the epochs that are left, with a validation and a checkpoint after each.
+
+        Args:
+            recorder: Takes the numbers.
+            on_epoch: Called when an epoch is recorded, validated and saved.
 
         Returns:
             Metrics of the last validation; empty where there was none.
@@ -147,16 +146,19 @@ class Trainer:
                 "there is nothing to train on: an epoch has no batches. Give data.train_yaml a "
                 "data set with rows, and with data.drop_tail at least one whole global batch"
             )
-        if self.epoch >= self._config.optim.epochs:
-            METRO.info("All %d epochs are done; measuring again", self.epoch)
+        if self.state.position.epoch >= self._config.optim.epochs:
+            METRO.info("All %d epochs are done; measuring again", self.state.position.epoch)
             return self.validate(recorder)
         metrics: dict[str, float] = {}
-        while self.epoch < self._config.optim.epochs:
+        while self.state.position.epoch < self._config.optim.epochs:
             self._train_epoch(recorder)
-            self.epoch, self.row_in_epoch = self.epoch + 1, 0
+            self.state.position.next_epoch()
+            self._live.enter("validating")
             metrics = self.validate(recorder)
             self._draw_pictures()
             self._save_and_report(metrics)
+            on_epoch()
+        self._live.enter("finishing")
         return metrics
 
     def close(self) -> None:
@@ -169,135 +171,92 @@ class Trainer:
 
     def validate(self, recorder: Recorder) -> dict[str, float]:
         """Metrics of the model, or its moving average; empty where there are no validation rows."""
-        model = self.model if self._average is None else self._average.model
+        model = self.state.measured_model
         broadcast_buffers(model)
-        batches = self._data.eval_batches()
-        metrics = validate(self._config, self._worker, model, self.body, batches, self.epoch)
+        batches, at = self._data.eval_batches(), self.state.position
+        metrics = validate(self._config, self._worker, model, self.body, batches, at.epoch)
         if metrics:
-            recorder.record("val", epoch=self.epoch, step=self.step, values=metrics)
+            recorder.record("val", epoch=at.epoch, step=at.step, values=metrics)
         return metrics
 
     def _draw_pictures(self) -> None:
         """Draw predictions of this epoch on rank 0; what cannot be drawn does not cost the run."""
-        every = self._config.eval.pictures_every
-        if self._worker.rank > 0 or not every or self.epoch % every:
+        every, epoch = self._config.eval.pictures_every, self.state.position.epoch
+        if self._worker.rank > 0 or not every or epoch % every:
             return
         try:
-            self._pictures.draw(
-                self.model if self._average is None else self._average.model, self.epoch
-            )
+            self._pictures.draw(self.state.measured_model, epoch)
         except MetroRayError as error:
-            METRO.warning("no picture of epoch %d: %s", self.epoch, error)
+            METRO.warning("no picture of epoch %d: %s", epoch, error)
 
     def _train_epoch(self, recorder: Recorder) -> None:
-        every = self._config.run.checkpoint_every
-        num_batches, done = self._data.num_train_batches(self.row_in_epoch), 0
-        batches = iter(self._data.train_batches(self.epoch, self.row_in_epoch))
+        every, at = self._config.run.checkpoint_every, self.state.position
+        num_batches, done = self._data.num_train_batches(at.row_in_epoch), 0
+        batches = iter(self._data.train_batches(at.epoch, at.row_in_epoch))
         started = time.perf_counter()
         while window := list(islice(batches, self._config.optim.accumulate_steps)):
             self._one_step(window, started)
             done += len(window)
             is_last = done == num_batches
-            if is_last or self.step % self._config.run.log_every == 0:
+            if is_last or at.step % self._config.run.log_every == 0:
                 self._log_progress(recorder)
-            if not is_last and self._worker.stop_requested(self.step):
+            if not is_last and self._worker.stop_requested(at.step):
                 self._save_and_report({})
                 raise RunStopped(
-                    f"stopped after step {self.step} (epoch {self.epoch}, row "
-                    f"{self.row_in_epoch} of it) as asked; the same command with --run.resume true "
-                    "goes on from there"
+                    f"stopped after step {at.step} (epoch {at.epoch}, row {at.row_in_epoch} of "
+                    "it) as asked; the same command with --run.resume true goes on from there"
                 )
-            if every is not None and self.step % every == 0 and not is_last:
+            if every is not None and at.step % every == 0 and not is_last:
                 self._save_and_report({})
             started = time.perf_counter()
         if done != num_batches:
             raise TrainingError(
-                f"epoch {self.epoch} ended after {done} of the {num_batches} batches that were "
+                f"epoch {at.epoch} ended after {done} of the {num_batches} batches that were "
                 f"left of it on rank {self._worker.rank}: the data source lost some"
             )
-        recorder.record("epoch", epoch=self.epoch, step=self.step, values=self.meter.end_epoch())
+        recorder.record("epoch", epoch=at.epoch, step=at.step, values=self.state.meter.end_epoch())
 
     def _one_step(self, window: list[Batch], started: float) -> None:
-        arrived = time.perf_counter()
-        self.step += 1
-        self.row_in_epoch += len(window) * self._global_batch_size
+        arrived, at = time.perf_counter(), self.state.position
+        at.next_step(len(window))
         num_images = sum(int(batch.valid.sum()) for batch in window)
-        seed_step(self._config.optim.seed, self.step, self._worker.rank)
-        lr = self._lr()
+        seed_step(self._config.optim.seed, at.step, self._worker.rank)
+        lr = at.lr
         losses = self._train_step.run(window, lr=lr)
-        self._guard.check(losses, window, step=self.step, lr=lr)
-        if self._average is not None and losses.applied:
-            self._average.update(self.model)
+        self.state.guard.check(losses, window, step=at.step, lr=lr)
+        if self.state.average is not None and losses.applied:
+            self.state.average.update(self.state.model)
         timing = StepTiming(time.perf_counter() - started, arrived - started, num_images)
-        self.meter.add(losses, timing)
-
-    def _lr(self) -> float:
-        optim = self._config.optim
-        return learning_rate(
-            self._steps_on_schedule,
-            base_lr=optim.lr,
-            epochs=optim.epochs,
-            steps_per_epoch=self._steps_per_epoch,
-            schedule=optim.schedule,
-            warmup_steps=optim.warmup_steps,
-        )
-
-    @property
-    def _steps_per_epoch(self) -> int:
-        """The last step of an epoch takes the batches that are left."""
-        return math.ceil(self._data.num_train_batches() / self._config.optim.accumulate_steps)
-
-    @property
-    def _steps_on_schedule(self) -> int:
-        """`step`, or what it would be had there always been as many ranks as now."""
-        rows_per_step = self._global_batch_size * self._config.optim.accumulate_steps
-        in_epoch = math.ceil(self.row_in_epoch / rows_per_step)
-        return self.epoch * self._steps_per_epoch + min(in_epoch, self._steps_per_epoch)
-
-    @property
-    def _global_batch_size(self) -> int:
-        return self._config.optim.per_gpu_batch_size * self._worker.world_size
+        self.state.meter.add(losses, timing)
+        self._live.training(at, self.state.meter, losses.total)
 
     def _log_progress(self, recorder: Recorder) -> None:
-        values = {**self.meter.end_interval(), "train/lr": self._lr()}
-        left = self._config.optim.epochs * self._steps_per_epoch - self._steps_on_schedule
+        at = self.state.position
+        values = {**self.state.meter.end_interval(), "train/lr": at.lr}
+        seconds = self.state.meter.total.seconds / self.state.meter.total.num_steps
         line = progress_line(
             values,
-            epoch=metro_epoch(self._steps_on_schedule, self._steps_per_epoch),
-            step=self.step,
-            seconds_left=left * self.meter.total.seconds / self.meter.total.num_steps,
-            memory_mib=max_memory_mib(self._worker.device),
-            source_names=self.meter.source_names,
+            epoch=at.metro_epoch,
+            step=at.step,
+            seconds_left=(at.all_steps - at.on_schedule) * seconds,
+            source_names=self.state.meter.source_names,
         )
         METRO.info(line)
-        recorder.record("train", epoch=self.epoch, step=self.step, values=values)
+        recorder.record("train", epoch=at.epoch, step=at.step, values=values)
         self._reported = values
 
     def _save_and_report(self, metrics: Mapping[str, float]) -> None:
         """Write a checkpoint on rank 0, report on all."""
+        state, folder = self.state, None
         exist = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        folder = self._save(metrics, exist) if self._worker.rank == 0 else None
-        position = {"epoch": float(self.epoch), "step": float(self.step)}
+        totals = state.meter.state()
+        if self._worker.rank == 0:
+            folder = self._writer.save(
+                state.model,
+                state.optimizer,
+                state.to_meta(world_size=self._worker.world_size, totals=totals, metrics=metrics),
+                average=None if state.average is None else state.average.model,
+                metric=next(((name, exist[name]) for name in _RANKED_BY if name in exist), None),
+            )
+        position = {"epoch": float(state.position.epoch), "step": float(state.position.step)}
         self._worker.report({**self._reported, **exist, **position}, folder)
-
-    def _save(self, metrics: Mapping[str, float], exist: Mapping[str, float]) -> Path:
-        ranked = next(((name, exist[name]) for name in _RANKED_BY if name in exist), None)
-        meta = CheckpointMeta(
-            config=to_dict(self._config),
-            mesh=self.body.spec.name,
-            epoch=self.epoch,
-            step=self.step,
-            row_in_epoch=self.row_in_epoch,
-            world_size=self._worker.world_size,
-            averaged=0 if self._average is None else self._average.updates,
-            loss_scale=self._scaler.state_dict(),
-            skipped_steps=(self._guard.skipped, self._guard.in_a_row),
-            metrics=dict(metrics),
-        )
-        return self._writer.save(
-            self.model,
-            self._optimizer,
-            meta,
-            average=None if self._average is None else self._average.model,
-            metric=ranked,
-        )

@@ -156,12 +156,13 @@ def noting(victim, die_at):
 
         def noted(self, window, started):
             rank = self._worker.rank
-            if attempt == 0 and rank == victim and self.step + 1 == die_at:
+            if attempt == 0 and rank == victim and self.state.position.step + 1 == die_at:
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             one_step(self, window, started)
             rows = [int(row) for batch in window for row in batch.row_id[batch.valid]]
-            note = {"attempt": attempt, "epoch": self.epoch, "step": self.step, "rows": rows}
+            at = self.state.position
+            note = {"attempt": attempt, "epoch": at.epoch, "step": at.step, "rows": rows}
             with (folder / f"{attempt}-{rank}.jsonl").open("a") as file:
                 file.write(json.dumps(note) + "\n")
 

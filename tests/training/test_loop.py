@@ -73,7 +73,8 @@ def test_a_continued_run_repeats_the_losses(body, tiny_data, make_config, stop_a
     """With dropout on: what a killed run would have done next is what the continued one does."""
     steps = {"optim__epochs": 2, "run__checkpoint_every": 1}
     fit(make_config("whole", **steps), LocalWorker("cpu"), tiny_data(), body=body)
-    whole = losses(_folder(make_config("whole", **steps)))
+    whole_run = _folder(make_config("whole", **steps))
+    whole = losses(whole_run)
 
     class Killed(Exception):
         pass
@@ -96,6 +97,13 @@ def test_a_continued_run_repeats_the_losses(body, tiny_data, make_config, stop_a
     assert list(continued) == [1, 2, 3, 4]
     for step, loss in whole.items():
         assert continued[step] == pytest.approx(loss, rel=1e-6)
+    for one, other in zip(*(rows_of(folder, "epoch") for folder in (_folder(config), whole_run))):
+        assert float(one["epoch/rows"]) == float(other["epoch/rows"]) == 4.0
+        assert float(one["epoch/loss"]) == pytest.approx(float(other["epoch/loss"]), rel=1e-6)
+    result = json.loads((_folder(config) / "result.json").read_text())
+    assert [start["step"] for start in result["starts"]] == [0, stop_after]
+    assert [start["reason"] for start in result["starts"]] == ["new run", "run.resume"]
+    assert read_meta(last.resolve().parent / "last").totals["run"][0]["num_images"] == 8
 
 
 def test_the_schedule_follows_epochs_where_ranks_have_changed(body, tiny_data, make_config):

@@ -5,8 +5,9 @@ import pytest
 
 from metro_ray.errors import TrainingError
 from metro_ray.training.curves import draw_curves
+from metro_ray.training.interval import Interval, StepTiming, add_ranks, merged_values
 from metro_ray.training.meter import WaitHint
-from metro_ray.training.progress import Interval, StepTiming, merged_values, progress_line
+from metro_ray.training.progress import progress_line
 from metro_ray.training.recorder import Recorder, read_rows
 from metro_ray.training.step import StepLosses
 
@@ -93,8 +94,8 @@ def train_values(*ranks):
 
 def test_progress_line_is_metros_with_ours_behind():
     values = train_values(interval((10.0, 2.0, 0.5, 3), (20.0, 2.0, 0.5, 1)))
-    numbers = {"epoch": 1, "step": 500, "seconds_left": 3661.5, "memory_mib": 812.4}
-    line = progress_line({**values, "train/lr": 1e-4}, **numbers)
+    values |= {"train/lr": 1e-4, "train/max_memory_mib": 812.4}
+    line = progress_line(values, epoch=1, step=500, seconds_left=3661.5)
     assert line == (
         "eta: 1:01:01 epoch: 1 iter: 500 max mem : 812  loss: 12.5000, 2d joint loss: 0.2000, "
         "3d joint loss: 0.1000, vertex loss: 0.3000, compute: 2.0000, data: 0.5000, lr: 0.000100, "
@@ -111,9 +112,20 @@ def test_a_rank_that_waits_longer_than_the_others_shows():
     assert values["train/data_wait_share"] == 0.25
     assert values["train/data_wait_share_max"] == 0.5
     assert values["train/data_wait_max_rank"] == 1.0
-    numbers = {"epoch": 0, "step": 1, "seconds_left": 0, "memory_mib": 0}
-    line = progress_line({**values, "train/lr": 1e-4}, **numbers)
+    line = progress_line({**values, "train/lr": 1e-4}, epoch=0, step=1, seconds_left=0)
     assert line.endswith("data wait: 25.0 % (rank 1: 50.0 %)")
+
+
+def test_a_part_of_a_run_on_more_ranks_adds_up_with_the_rest():
+    before = [interval((1.0, 4.0, 1.0, 8)), interval((3.0, 4.0, 3.0, 8))]
+    after = [interval((5.0, 2.0, 0.0, 4))]
+    parts = add_ranks([Interval.from_dict(rank.to_dict()) for rank in before], after)
+    values = merged_values(parts)
+    assert values["rows"] == 20
+    assert values["loss"] == pytest.approx((8 * 1.0 + 8 * 3.0 + 4 * 5.0) / 20)
+    assert values["images_per_second"] == pytest.approx(20 / 6.0)
+    assert values["data_wait_share"] == pytest.approx(4.0 / 10.0)
+    assert values["data_wait_max_rank"] == 1.0
 
 
 def test_the_hint_comes_once_after_a_wait_that_stays():

@@ -10,9 +10,9 @@ import torch
 from metro_ray.losses import LossWeights, build_targets, compute_losses
 from metro_ray.models import MeshPrediction
 from metro_ray.training.context import LocalWorker
+from metro_ray.training.interval import StepTiming
 from metro_ray.training.loop import fit
 from metro_ray.training.meter import RunMeter
-from metro_ray.training.progress import StepTiming
 from metro_ray.training.recorder import read_rows
 from metro_ray.training.sources import (
     SourceSums,

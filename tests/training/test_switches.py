@@ -49,7 +49,7 @@ def make_trainer(body, tiny_data, make_config):
         config = make_config(**overrides)
         torch.manual_seed(0)
         model = build_model(config, body)
-        return Trainer(config, worker or LocalWorker("cpu"), tiny_data(), body, model)
+        return Trainer(config, worker or LocalWorker("cpu"), tiny_data(), body, model, "new run")
 
     return make
 
@@ -91,18 +91,18 @@ def test_fp16_learns_with_a_loss_scale_that_adapts(make_step, batch):
 
 def test_frozen_batch_norm_stays_as_it_is(make_trainer, batch):
     trainer = make_trainer(model__batch_norm="frozen")
-    norm = trainer.model.backbone[2]
+    norm = trainer.state.model.backbone[2]
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    conv = trainer.model.backbone[1].weight.detach().clone()
+    conv = trainer.state.model.backbone[1].weight.detach().clone()
     trainer._train_step.run([batch], lr=1e-2)
-    assert trainer.model.training
+    assert trainer.state.model.training
     assert not norm.training
     for name, value in norm.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert not torch.equal(trainer.model.backbone[1].weight, conv)
+    assert not torch.equal(trainer.state.model.backbone[1].weight, conv)
     local = make_trainer()
     local._train_step.run([batch], lr=1e-2)
-    moved = local.model.backbone[2].state_dict()
+    moved = local.state.model.backbone[2].state_dict()
     assert all(not torch.equal(moved[name], before[name]) for name in before)
 
 
@@ -112,9 +112,9 @@ class TwoRanks(LocalWorker):
 
 def test_synchronised_batch_norm_keeps_the_keys_and_needs_gpus(make_trainer):
     plain, synchronised = make_trainer(), make_trainer(model__batch_norm="sync")
-    kinds = [type(norm) for norm in synchronised.model.batch_norms()]
+    kinds = [type(norm) for norm in synchronised.state.model.batch_norms()]
     assert kinds == [nn.SyncBatchNorm]
-    assert synchronised.model.state_dict().keys() == plain.model.state_dict().keys()
+    assert synchronised.state.model.state_dict().keys() == plain.state.model.state_dict().keys()
     with pytest.raises(ConfigError, match=r"batch_norm sync needs GPUs.*2 ranks.*local"):
         make_trainer(TwoRanks("cpu"), model__batch_norm="sync")
 
