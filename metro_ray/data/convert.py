@@ -8,24 +8,23 @@ memory holds a few rows whatever the size of the data set. The data set itself (
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from metro_ray.data.bad_rows import BadRow, BadRows
+from metro_ray.data.bad_rows import BadRow
 from metro_ray.data.bake import BakeSettings, bake_row
-from metro_ray.data.parquet import MANIFEST, Manifest, is_parquet
+from metro_ray.data.convert_work import ConvertWork
+from metro_ray.data.parquet import Manifest, is_parquet
 from metro_ray.data.parquet_writer import GROUP_ROWS, ParquetPartWriter, part_name, write_manifest
 from metro_ray.data.progress import show_progress
 from metro_ray.data.rows import Row, RowDataset, exact_row
-from metro_ray.data.storage import as_path, exists, is_url, read_bytes
+from metro_ray.data.storage import as_path
 from metro_ray.data.transform import decode_image
 from metro_ray.data.writer import TsvDatasetWriter, concatenate, remove_dataset
 from metro_ray.errors import DataError, ResourceError
@@ -80,7 +79,7 @@ def convert(
     if total == 0:
         raise DataError(f"{dataset.name} has no rows to convert")
     rows_per_part = settings.rows_per_part or _good_part(total)
-    work = _Work.claim(dataset, path, rows_per_part, settings.bake)
+    work = ConvertWork.claim(dataset, path, rows_per_part, settings.bake)
     parts = _cut(total, rows_per_part)
     missing = {index: rows for index, rows in parts.items() if index not in work.done}
     steps = _convert_all(dataset, path, settings, work, missing, workers)
@@ -89,90 +88,6 @@ def convert(
     num_rows = _publish(path, work, dataset.source_names)
     work.path.unlink()
     return ConvertReport(path, num_rows, tuple(work.bad_rows(settings.max_bad_rows, path).rows()))
-
-
-@dataclass
-class _Work:
-    """The conversion's `NAME.convert.json`: what it is, and which parts are done."""
-
-    path: Path
-    plan: dict[str, Any]
-    done: dict[int, dict[str, Any]] = field(default_factory=dict)
-
-    @classmethod
-    def claim(
-        cls, dataset: RowDataset, target: Path, rows_per_part: int, bake: BakeSettings | None
-    ) -> _Work:
-        """Start a conversion, or take up the one that was stopped."""
-        if not is_parquet(target) and target.suffix not in (".yaml", ".yml"):
-            raise DataError(
-                f"{target}: expected NAME.parquet (Parquet) or NAME.yaml (METRO's TSV files)"
-            )
-        if is_url(target) and not is_parquet(target):
-            raise DataError(
-                f"{target}: TSV files are written to local disks only; convert to NAME.parquet, "
-                "or write locally and copy the files"
-            )
-        plan = {
-            "source": dataset.name,
-            "rows": len(dataset),
-            "files": dataset.stamp(),
-            "rows_per_part": rows_per_part,
-            "bake": None if bake is None else list(bake),
-        }
-        work = cls(target.parent / f"{target.stem}.convert.json", plan)
-        if exists(work.path):
-            work._resume()
-        elif exists(target / MANIFEST if is_parquet(target) else target):
-            raise DataError(f"{target} exists already; choose another name or remove it")
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            work._save()
-        return work
-
-    def _resume(self) -> None:
-        try:
-            found = json.loads(read_bytes(self.path))
-            plan, done = found["plan"], found["done"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.path} cannot be read ({error}); remove it") from error
-        if plan != self.plan:
-            differing = [
-                f"{key}: {plan.get(key)!r} there"
-                for key in self.plan
-                if plan.get(key) != self.plan[key]
-            ]
-            raise DataError(
-                f"{self.path} belongs to another conversion that was stopped "
-                f"({'; '.join(differing)}); finish that one, remove it, or choose another name"
-            )
-        self.done = {int(index): part for index, part in done.items()}
-        _LOG.info("%s: going on, %d parts are done", self.path, len(self.done))
-
-    def finished(self, index: int, num_rows: int, bad: list[BadRow]) -> None:
-        """Note a part."""
-        self.done[index] = {"rows": num_rows, "bad": [list(row) for row in bad]}
-        self._save()
-
-    def bad_rows(self, limit: int, target: Path) -> BadRows:
-        """All rows that were left out.
-
-        Raises:
-            DataError: more than `limit`.
-        """
-        bad = BadRows(limit, name=str(target), setting="--max-bad-rows")
-        for index in sorted(self.done):
-            bad.extend(BadRow(*row) for row in self.done[index]["bad"])
-        return bad
-
-    def _save(self) -> None:
-        text = json.dumps({"plan": self.plan, "done": self.done}, indent=1).encode()
-        if is_url(self.path):
-            self.path.write_bytes(text)
-            return
-        partial = self.path.with_name(self.path.name + ".partial")
-        partial.write_bytes(text)
-        partial.replace(self.path)
 
 
 def _good_part(total: int) -> int:
@@ -190,7 +105,7 @@ def _convert_all(
     dataset: RowDataset,
     target: Path,
     settings: ConvertSettings,
-    work: _Work,
+    work: ConvertWork,
     parts: dict[int, range],
     workers: int,
 ) -> Iterator[int]:
@@ -284,7 +199,7 @@ def _shard(target: Path, index: int) -> str:
     return f"{target.stem}.part-{index:05d}"
 
 
-def _publish(target: Path, work: _Work, sources: tuple[str, ...]) -> int:
+def _publish(target: Path, work: ConvertWork, sources: tuple[str, ...]) -> int:
     """Make the parts a data set; returns its number of rows."""
     counts = [(index, int(work.done[index]["rows"])) for index in sorted(work.done)]
     kept = [(index, rows) for index, rows in counts if rows]

@@ -12,10 +12,10 @@ from small_rows import write_rows
 
 from metro_ray.bodies.spec import get_spec
 from metro_ray.data import AugmentParams, SampleTransform, TsvDatasetWriter, open_dataset
-from metro_ray.data import convert as convert_module
 from metro_ray.data import writer as writer_module
 from metro_ray.data.bake import BakeSettings, bake_row
 from metro_ray.data.convert import ConvertSettings, convert
+from metro_ray.data.convert_work import ConvertWork
 from metro_ray.data.labels import parse_label
 from metro_ray.data.rows import Row
 from metro_ray.data.transform import decode_image
@@ -98,7 +98,7 @@ def test_a_mixture_of_both_formats_becomes_one_data_set(tmp_path):
 def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
     tsv = open_dataset(write_rows(tmp_path / "a", "train", 10))
     target, plan = tmp_path / "b" / "train.parquet", ConvertSettings(rows_per_part=2)
-    finished, calls = convert_module._Work.finished, []
+    finished, calls = ConvertWork.finished, []
 
     def stop_after_two(work, index, num_rows, bad):
         finished(work, index, num_rows, bad)
@@ -106,7 +106,7 @@ def test_a_stopped_conversion_goes_on(tmp_path, monkeypatch):
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_module._Work, "finished", stop_after_two)
+    monkeypatch.setattr(ConvertWork, "finished", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         convert(tsv, target, plan)
     with pytest.raises(DataError, match="unfinished"):
