@@ -7,7 +7,8 @@ else that a result holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,33 @@ def export_mesh(
             **(extra or {}),
         )
         return path
-    # process=False keeps the vertices' order and number, which is the body model's topology.
-    placed = result.vertices if origin is None else result.vertices + origin.astype(np.float32)
-    mesh = trimesh.Trimesh(upright(placed), result.faces, process=False)
-    mesh.export(path, file_type=ending[1:])
+    _mesh(result, origin).export(path, file_type=ending[1:])
     return path
+
+
+def people_file(
+    results: Sequence[MeshResult], origins: Sequence[Float[np.ndarray, " 3"] | None], kind: str
+) -> bytes:
+    """All people of a picture as one mesh file; OBJ and GLB keep an object `personN` for each.
+
+    Args:
+        results: found in the picture; at least one.
+        origins: where each root is put, see `export_mesh`.
+        kind: obj, ply or glb.
+
+    Raises:
+        DataError: a kind that is no mesh format.
+    """
+    if f".{kind}" not in MESH_FORMATS:
+        raise DataError(f"cannot export {kind}: it must be one of {', '.join(MESH_FORMATS)}")
+    meshes = [_mesh(result, origin) for result, origin in zip(results, origins, strict=True)]
+    buffer = io.BytesIO()
+    if kind == "ply":  # knows no objects
+        trimesh.util.concatenate(meshes).export(buffer, file_type=kind)
+    else:
+        named = {f"person{number}": mesh for number, mesh in enumerate(meshes)}
+        trimesh.Scene(named).export(buffer, file_type=kind)
+    return buffer.getvalue()
 
 
 def export_attention(result: MeshResult, path: str | Path) -> Path:
@@ -87,6 +110,12 @@ def export_attention(result: MeshResult, path: str | Path) -> Path:
         joint_names=np.array(result.joint_set.names),
     )
     return path
+
+
+def _mesh(result: MeshResult, origin: Float[np.ndarray, " 3"] | None) -> trimesh.Trimesh:
+    placed = result.vertices if origin is None else result.vertices + origin.astype(np.float32)
+    # process=False keeps the vertices' order and number, which is the body model's topology.
+    return trimesh.Trimesh(upright(placed), result.faces, process=False)
 
 
 def upright(points: Float32[np.ndarray, "N 3"]) -> Float32[np.ndarray, "N 3"]:

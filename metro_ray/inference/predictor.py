@@ -204,6 +204,8 @@ class Predictor:
         ]
         if not return_attention:
             return results
+        assert prediction.attentions is not None
+        assert prediction.hidden_states is not None
         maps = zip(
             _by_picture(prediction.attentions), _by_picture(prediction.hidden_states), strict=True
         )

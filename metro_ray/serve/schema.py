@@ -55,14 +55,14 @@ class ImageIn(Strict):
 
     data: str = Field(description="JPEG, PNG or WebP, base64")
     boxes: list[Corners] | None = Field(
-        None, description="one for each person or hand; none takes the middle of the image"
+        default=None, description="one for each person or hand; none takes the middle of the image"
     )
     hand_side: HandSide | None = Field(
-        None, description="of all hands in the image; right where left out"
+        default=None, description="of all hands in the image; right where left out"
     )
-    focal_length: Positive | None = Field(None, description="of the camera, pixels")
+    focal_length: Positive | None = Field(default=None, description="of the camera, pixels")
     intrinsics: tuple[Positive, Positive, Number, Number] | None = Field(
-        None, description="fx, fy, cx, cy in pixels; instead of focal_length"
+        default=None, description="fx, fy, cx, cy in pixels; instead of focal_length"
     )
 
 
@@ -70,10 +70,10 @@ class PredictRequest(Strict):
     """Body of a JSON request."""
 
     images: Annotated[list[ImageIn], Field(min_length=1)]
-    vertices: bool = Field(False, description="also give the vertices in a JSON answer")
-    format: Format | None = Field(None, description="of the answer; before `Accept`")
+    vertices: bool = Field(default=False, description="also give the vertices in a JSON answer")
+    format: Format | None = Field(default=None, description="of the answer; before `Accept`")
     origin: Origin = Field(
-        "camera",
+        default="camera",
         description="of obj, ply and glb: the camera of the image, or each person's root",
     )
 
@@ -123,7 +123,9 @@ class Person(BaseModel):
     joint_names: list[str]
     joints: list[Point3] = Field(description="metres, root-relative")
     joints_2d: list[Point2] = Field(description="pixels of the original image")
-    vertices: list[Point3] | None = Field(None, description="metres, root-relative, if asked for")
+    vertices: list[Point3] | None = Field(
+        default=None, description="metres, root-relative, if asked for"
+    )
 
 
 class ImageOut(BaseModel):

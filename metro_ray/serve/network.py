@@ -1,0 +1,174 @@
+"""A checkpoint as a network that answers quickly: built once, warmed for each batch size, fixed.
+
+BatchNorm is folded into convolutions, memory is channels-last, half precision converts the weights
+once instead of in each pass. Where shapes matter (GPUs, torch.compile) batches are filled up to a
+few fixed sizes, each of which has run before the first request.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from jaxtyping import Int32, UInt8
+from torch import nn
+
+from metro_ray.bodies.spec import MeshSpec
+from metro_ray.errors import CheckpointError, ConfigError
+from metro_ray.inference.predictor import Predictor
+from metro_ray.inference.result import MeshArrays
+from metro_ray.models import Metro
+from metro_ray.models.encoder import Encoder
+from metro_ray.models.fold import fold_batch_norm
+from metro_ray.serve.schema import Task
+from metro_ray.serve.sources import version_of
+from metro_ray.training.checkpoint import load_predictor_parts
+
+if TYPE_CHECKING:
+    from metro_ray.serve.settings import ModelSettings
+
+_LOG = logging.getLogger(__name__)
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What there is to say about a network that answers."""
+
+    name: str
+    version: str
+    body_model: str
+    checkpoint: str
+    arch: str
+    input_size: int
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """The surface that networks of a body model predict."""
+
+    body_model: str
+    faces: Int32[np.ndarray, "F 3"]
+
+
+class ServedNetwork:
+    """A network with its version.
+
+    Args:
+        folder: local checkpoint folder.
+        task: what it must predict.
+        settings: how it computes.
+
+    Raises:
+        CheckpointError: the folder is no complete checkpoint, or predicts something else.
+        AssetNotFoundError: its body model is not on this machine.
+        ConfigError: the device is not there.
+    """
+
+    def __init__(self, folder: Path, task: Task, settings: ModelSettings) -> None:
+        device = _device(settings)
+        parts = load_predictor_parts(folder, settings.assets_root)
+        spec = parts.body.spec
+        if spec.kind != task:
+            raise CheckpointError(
+                f"{folder} predicts {spec.name}, a {spec.kind}, and cannot serve {task}: name it "
+                f"as {spec.kind}, or give a checkpoint of a {task}"
+            )
+        precision = settings.precision or parts.config.optim.precision
+        model = optimised(parts.model.to(device), precision)
+        self._predictor = Predictor(
+            model,
+            parts.body,
+            device,
+            precision=precision,
+            channels_last=True,
+            image_size=parts.config.data.image_size,
+        )
+        if settings.compile:
+            self._predictor.model = cast(nn.Module, torch.compile(model, dynamic=False))
+        self._sizes = (
+            batch_sizes(settings.max_batch_size)
+            if settings.compile or device.type == "cuda"
+            else ()
+        )
+        self.spec: MeshSpec = spec
+        self.card = Card(
+            name=settings.name or task,
+            version=version_of(folder),
+            body_model=spec.name,
+            checkpoint=folder.name,
+            arch=parts.config.model.arch,
+            input_size=parts.config.data.image_size,
+            precision=precision,
+        )
+        self.mesh = Mesh(spec.name, self._predictor.faces)
+
+    def warm_up(self) -> None:
+        """Run each batch size once, so that no request waits for memory plans or compilers."""
+        start = time.perf_counter()
+        side = self.card.input_size
+        for size in self._sizes or (1,):
+            self.predict(np.zeros((size, 3, side, side), np.uint8))
+        _LOG.info("%s is warm after %.1f s", self.card, time.perf_counter() - start)
+
+    def predict(self, crops: UInt8[np.ndarray, "B 3 S S"]) -> MeshArrays:
+        """The meshes of a batch."""
+        count = len(crops)
+        size = next((size for size in self._sizes if size >= count), count)
+        if size > count:
+            filling = np.zeros((size - count, *crops.shape[1:]), np.uint8)
+            crops = np.concatenate([crops, filling])
+        arrays = self._predictor.predict_arrays(crops)
+        return MeshArrays(*(array[:count] for array in arrays))
+
+
+def batch_sizes(largest: int) -> tuple[int, ...]:
+    """Powers of two below the largest batch, and it."""
+    powers = [2**i for i in range(math.ceil(math.log2(largest)))]
+    return (*powers, largest)
+
+
+def optimised(model: Metro, precision: str) -> Metro:
+    """The same network with folded BatchNorm, channels-last and, for halves, converted weights.
+
+    What `Metro` computes in float32 under autocast (coordinates, camera, up-sampling) keeps its
+    float32 weights.
+
+    Args:
+        model: in evaluation mode; is changed.
+        precision: fp32, bf16 or fp16.
+    """
+    model.backbone = fold_batch_norm(model.backbone)
+    model.requires_grad_(False)
+    if precision in _HALF:
+        for layer in _half_layers(model):
+            layer.to(_HALF[precision])
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def _half_layers(model: Metro) -> list[nn.Module]:
+    layers: list[nn.Module] = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
+    for encoder in model.cascade.encoders:
+        assert isinstance(encoder, Encoder)
+        in_float32 = {encoder.projection, encoder.residual} if encoder.float32_output else set()
+        layers += [m for m in encoder.modules() if isinstance(m, nn.Linear) and m not in in_float32]
+    return layers
+
+
+def _device(settings: ModelSettings) -> torch.device:
+    kind = settings.device
+    if kind == "auto":
+        kind = "cuda" if settings.gpus > 0 else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"device cuda is asked for (gpus: {settings.gpus}), but PyTorch finds no GPU in the "
+            "replica: start Ray with --num-gpus where GPUs are, or set gpus: 0 and device: cpu"
+        )
+    return torch.device(kind)
