@@ -17,11 +17,11 @@ from metro_ray.data.transform import decode_image
 from metro_ray.errors import DataError
 from metro_ray.geometry.boxes import check_box
 from metro_ray.geometry.crop import crop_fast
+from metro_ray.inference.charts import histogram
 from metro_ray.inference.data_report_parts import (
     STYLE,
     badge,
     findings_table,
-    histogram,
     overview,
 )
 from metro_ray.inference.data_report_pictures import (

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-import numpy as np
-from jaxtyping import Float, Int
-
 from metro_ray.data.check import CheckReport, Finding
 from metro_ray.data.check_text import schema_lines, source_table
 
-_WIDTH, _HEIGHT, _BOTTOM = 400, 150, 22
-_TICKS, _TICK_WIDTH = 6, 64
 _EXAMPLES_SHOWN = 10
 
 STYLE = """
@@ -96,59 +91,6 @@ def findings_table(findings: Sequence[Finding], shown_rows: set[int]) -> str:
         '<h2 class="part">Findings</h2><div class="wide"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
-
-
-def histogram(
-    title: str,
-    unit: str,
-    edges: Float[np.ndarray, " bins+1"],
-    counts: Int[np.ndarray, " bins"],
-) -> str:
-    """Bars as inline SVG with a line of words for those who do not see it."""
-    used = np.flatnonzero(counts)
-    if not len(used):
-        return ""
-    first, last = int(used[0]), int(used[-1])
-    bars, names = counts[first : last + 1], _bin_names(edges)[first : last + 1]
-    step = _WIDTH / max(len(bars), 4)
-    tallest = int(bars.max())
-    area = _HEIGHT - _BOTTOM - 14
-    parts = []
-    for place, (count, name) in enumerate(zip(bars.tolist(), names, strict=True)):
-        height = area * count / tallest
-        x, y = place * step, _HEIGHT - _BOTTOM - height
-        hint = f"<title>{escape(name)} {unit}: {count}</title>"
-        parts.append(
-            f'<rect x="{x + 1:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}">'
-            f"{hint}</rect>"
-        )
-        if place % max(1, -(-len(bars) // _TICKS)) == 0:
-            is_last = x > _WIDTH - _TICK_WIDTH
-            at, anchor = (_WIDTH, "end") if is_last else (x + 2, "start")
-            parts.append(
-                f'<text x="{at:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">{escape(name)}</text>'
-            )
-    floor = _HEIGHT - _BOTTOM
-    most = names[int(bars.argmax())]
-    words = f"{title}: {int(bars.sum())} values, most ({tallest}) {most} {unit}"
-    return (
-        f'<article><h2>{escape(title)} <span class="none">({escape(unit)})</span></h2>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(words)}">'
-        f'<text x="2" y="11">{tallest}</text>{"".join(parts)}'
-        f'<line x1="0" x2="{_WIDTH}" y1="{floor}" y2="{floor}"/></svg></article>'
-    )
-
-
-def _bin_names(edges: Float[np.ndarray, " bins+1"]) -> list[str]:
-    names = []
-    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        if np.isinf(low):
-            names.append(f"< {high:g}")
-        elif np.isinf(high):
-            names.append(f"≥ {low:g}")
-        else:
-            names.append(f"{low:g} to {high:g}")
-    return names
 
 
 def _example(finding: Finding, number: int, shown_rows: set[int]) -> str:

@@ -17,9 +17,10 @@ _JPEG_QUALITY = 88
 
 _STYLE = """
 :root { color-scheme: light dark; --back: #f5f5f7; --card: #ffffff; --text: #1d1d22;
-  --quiet: #6a6a75; --line: #dddde3; --accent: #2764c5; }
+  --quiet: #63636e; --line: #dddde3; --accent: #2764c5; --second: #b4540a; }
 @media (prefers-color-scheme: dark) { :root { --back: #141417; --card: #1f1f24; --text: #ececf1;
-  --quiet: #9c9ca8; --line: #34343c; --accent: #8ab4ff; } }
+  --quiet: #9c9ca8; --line: #34343c; --accent: #8ab4ff;
+  --second: #ffab66; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 1500px; padding: 1.6rem; background: var(--back);
   color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
@@ -32,12 +33,29 @@ th, td { padding: .45rem .9rem; text-align: right; border-top: 1px solid var(--l
 thead th { border-top: 0; color: var(--quiet); font-weight: 500; }
 th:first-child { text-align: left; } tbody th small { display: block; color: var(--quiet);
   font-weight: 400; }
-td { font-variant-numeric: tabular-nums; }
+td { font-variant-numeric: tabular-nums; } th.text, td.text { text-align: left; }
+caption { text-align: left; padding: .5rem .9rem; color: var(--quiet); font-size: .9rem; }
+tr.marked > * { background: color-mix(in srgb, var(--accent) 14%, transparent); }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .9rem 1rem; }
 figure { margin: 0; } figcaption { color: var(--quiet); font-size: .85rem; padding-top: .15rem; }
 figure img { display: block; height: auto; max-width: 100%; }
 a { color: var(--accent); }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+.wide { overflow-x: auto; } summary { cursor: pointer; }
+svg { width: 100%; height: auto; display: block; } svg rect { fill: var(--accent); }
+svg text { fill: var(--quiet); font-size: 11px; } svg line { stroke: var(--line); }
+svg rect.two { fill: var(--second); } svg text.value { font-size: 8.5px; }
+svg polyline { fill: none; stroke: var(--accent); stroke-width: 2; }
+svg polyline.two { stroke: var(--second); } svg polyline.three { stroke: var(--accent);
+  stroke-dasharray: 5 4; } svg polyline.four { stroke: var(--second); stroke-dasharray: 5 4; }
+.keys { margin: .3rem 0 0; font-size: .85rem; color: var(--quiet); display: flex;
+  flex-wrap: wrap; gap: .2rem 1rem; }
+.keys i { display: inline-block; width: 1.1em; height: 0; margin-right: .4em;
+  border-top: 4px solid var(--accent); vertical-align: middle; }
+.keys i.two, .keys i.four { border-color: var(--second); }
+.keys i.three, .keys i.four { border-top-style: dashed; }
+.none { color: var(--quiet); font-weight: 400; }
 """
 
 
@@ -49,6 +67,43 @@ def document(*, title: str, notes: Sequence[str], style: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}{style}</style></head>\n<body>"
         f'<h1>{escape(title)}</h1><p class="notes">{lines}</p>{body}</body></html>\n'
+    )
+
+
+def table(
+    head: Sequence[str],
+    lines: Sequence[Sequence[str]],
+    *,
+    caption: str,
+    num_text: int = 1,
+    marked: Sequence[int] = (),
+) -> str:
+    """A table that scrolls sideways where the screen is narrow.
+
+    Args:
+        head: titles of the columns, plain text.
+        lines: cells, plain text; the first of a line is its heading.
+        caption: what the table is, plain text.
+        num_text: leading columns that hold text; the others hold numbers, on the right.
+        marked: numbers of lines to stress.
+    """
+
+    def cell(tag: str, place: int, text: str) -> str:
+        kind = ' class="text"' if place < num_text else ""
+        scope = "" if tag == "td" else f' scope="{"col" if tag == "th" else "row"}"'
+        return f"<{tag[:2]}{kind}{scope}>{escape(text)}</{tag[:2]}>"
+
+    titles = "".join(cell("th", place, text) for place, text in enumerate(head))
+    rows = "".join(
+        f"<tr{' class=marked' if number in marked else ''}>"
+        + "".join(cell("td" if place else "th-row", place, text) for place, text in enumerate(line))
+        + "</tr>"
+        for number, line in enumerate(lines)
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -127,6 +127,37 @@ def side_view(
     return _composite(_backdrop(size), _render(_fit(turned, size), result.faces, size, size, color))
 
 
+def error_view(
+    result: MeshResult,
+    errors_mm: Float32[np.ndarray, " V"],
+    most_mm: float,
+    size: int = 384,
+    *,
+    from_side: bool = False,
+) -> UInt8[np.ndarray, "S S 3"]:
+    """The mesh coloured by the error of each vertex, from the front or, turned, from the side.
+
+    Args:
+        result: of the mesh.
+        errors_mm: distance of each vertex from the truth, millimetres.
+        most_mm: error of the brightest colour; larger ones have the same.
+        size: side of the picture.
+        from_side: seen from the right of the picture.
+    """
+    x, y, z = result.vertices.T
+    turned = np.stack([z, y, -x] if from_side else [x, y, z], axis=1)
+    colors = error_colors(errors_mm / most_mm)
+    linear = (colors / 255.0).astype(np.float32) ** np.float32(2.2)
+    points = _fit(turned, size)
+    return _composite(_backdrop(size), _render(points, result.faces, size, size, linear))
+
+
+def error_colors(shares: Float32[np.ndarray, " N"]) -> UInt8[np.ndarray, "N 3"]:
+    """Colours of 0 (dark blue) to 1 (yellow), RGB; told apart without telling red from green."""
+    levels = np.rint(255.0 * np.clip(shares, 0.0, 1.0)).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels[:, None], cv2.COLORMAP_VIRIDIS))[:, 0, ::-1]
+
+
 def draw_joints(
     image: UInt8[np.ndarray, "H W 3"], result: MeshResult
 ) -> UInt8[np.ndarray, "H W 3"]:
@@ -188,9 +219,9 @@ def _render(
     faces: Int32[np.ndarray, "F 3"],
     width: int,
     height: int,
-    color: Color,
+    color: Color | Float32[np.ndarray, "V 3"],
 ) -> _Layer:
-    """Shade the part of the mesh inside a width x height picture."""
+    """Shade the part of the mesh inside a width x height picture; one colour, or one a vertex."""
     low = np.floor(np.clip(vertices_px[:, :2].min(axis=0) - 1, 0, (width, height))).astype(int)
     high = np.ceil(np.clip(vertices_px[:, :2].max(axis=0) + 2, 0, (width, height))).astype(int)
     columns, lines = np.maximum(high - low, 0).tolist()
@@ -204,7 +235,10 @@ def _render(
     points[:, 2] *= factor
     seen = raycast.render(points, faces, columns * factor, lines * factor)
     normals = raycast.interpolate(seen, faces, raycast.vertex_normals(points, faces))
-    light = raycast.shade(normals, np.array(color), _lights(), two_sided=True)
+    albedo = np.array(color, np.float32)
+    if albedo.ndim == 2:
+        albedo = raycast.interpolate(seen, faces, albedo)
+    light = raycast.shade(normals, albedo, _lights(), two_sided=True)
     covered = (seen.face_index >= 0)[..., None].astype(np.float32)
     rgba = np.concatenate([_to_display(light) * covered, covered], axis=2)
     rgba = cv2.resize(rgba, (columns, lines), interpolation=cv2.INTER_AREA)
@@ -221,14 +255,16 @@ def _dots(
     vertices_px: Float32[np.ndarray, "V 3"],
     columns: int,
     lines: int,
-    color: Color,
+    color: Color | Float32[np.ndarray, "V 3"],
     corner: Int32[np.ndarray, " 2"],
 ) -> _Layer:
     """One pixel a vertex."""
     rgba = np.zeros((lines, columns, 4), np.float32)
     x, y = np.rint(vertices_px[:, :2]).astype(int).T
     inside = (x >= 0) & (x < columns) & (y >= 0) & (y < lines)
-    rgba[y[inside], x[inside]] = (*_to_display(np.array(color, np.float32)), 1.0)
+    shade = np.broadcast_to(_to_display(np.array(color, np.float32)), (len(x), 3))
+    rgba[y[inside], x[inside], :3] = shade[inside]
+    rgba[y[inside], x[inside], 3] = 1.0
     return _Layer(rgba[..., :3], rgba[..., 3:], int(corner[0]), int(corner[1]))
 
 

@@ -13,8 +13,8 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.data.check import check_dataset, unopened_report
 from metro_ray.data.check_row import inspect_row
 from metro_ray.data.labels import parse_label
+from metro_ray.inference.charts import histogram
 from metro_ray.inference.data_report import render_report
-from metro_ray.inference.data_report_parts import histogram
 from metro_ray.inference.data_report_pictures import LabelMeshes, label_picture
 from metro_ray.inference.data_report_row import row_tiles, write_row_picture
 
