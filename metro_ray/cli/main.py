@@ -15,6 +15,7 @@ from metro_ray.version import __version__
 
 VERBS: dict[str, str] = {
     "train": "train or evaluate on bodies or hands: metro-ray train body --preset demo",
+    "tune": "search for settings with many runs: metro-ray tune body --preset demo",
     "predict": "meshes of the people or hands in photos, folders and videos, drawn over them",
     "score": "the official figures for a FreiHAND prediction file, without the leaderboard",
     "synth": "render people or hands of the open body model as a METRO data set",

@@ -56,19 +56,37 @@ def cluster(config: TrainConfig) -> Iterator[ResourcePlan]:
     """
     address = os.environ.get("RAY_ADDRESS", _LOCAL)
     local = _QUIET_LOCALLY if address == _LOCAL else {}
-    with _environment({**_QUIET, **local, **_train_environment(config)}):
+    with set_where_unset({**local, **ray_variables(config)}):
         import ray
 
         if ray.is_initialized():
-            yield plan_resources(_live_nodes(), config)
+            yield plan_resources(live_nodes(), config)
         elif address != _LOCAL:
             with _attached(address):
-                yield plan_resources(_live_nodes(), config)
+                yield plan_resources(live_nodes(), config)
         else:
             node = local_node(config, usable_cpus(), num_gpus())
             plan = plan_resources([node], config)  # refuses before anything has been started
             with _started(node):
                 yield plan
+
+
+def ray_variables(config: TrainConfig) -> dict[str, str]:
+    """Variables of the environment that a process needs which starts Ray Train."""
+    timeout = str(config.scaling.start_timeout_s)
+    return {**_QUIET, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": timeout}
+
+
+@contextmanager
+def set_where_unset(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment that are not set yet, and take them away again."""
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def replan(config: TrainConfig) -> ResourcePlan:
@@ -77,7 +95,7 @@ def replan(config: TrainConfig) -> ResourcePlan:
     Raises:
         ResourceError: They cannot run this any more.
     """
-    return plan_resources(_live_nodes(), config)
+    return plan_resources(live_nodes(), config)
 
 
 @contextmanager
@@ -118,7 +136,7 @@ def _started(node: NodeResources) -> Iterator[None]:
     _give_token()
     with _temp_dir() as folder:
         try:
-            with _environment(_own_address()):
+            with set_where_unset(_own_address()):
                 ray.init(
                     address=_LOCAL,
                     num_cpus=int(node.cpus),
@@ -177,24 +195,9 @@ def _temp_dir() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _live_nodes() -> list[NodeResources]:
+def live_nodes() -> list[NodeResources]:
+    """The machines of the attached cluster."""
     import ray
 
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [NodeResources(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in resources]
-
-
-def _train_environment(config: TrainConfig) -> dict[str, str]:
-    return {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(config.scaling.start_timeout_s)}
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set yet, and take them away again."""
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

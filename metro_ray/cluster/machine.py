@@ -42,13 +42,14 @@ def object_store_bytes() -> int:
     A tenth of the memory, at most 2 GiB, and no more than /dev/shm has free (containers often have
     64 MiB of it, with which Ray would fall back to the disk), but at least Ray's minimum.
     """
-    size = min(_memory_bytes() // 10, 2048 * _MIB)
+    size = min(memory_bytes() // 10, 2048 * _MIB)
     if _SHARED_MEMORY.is_dir():
         size = min(size, int(0.8 * shutil.disk_usage(_SHARED_MEMORY).free))
     return max(size, 128 * _MIB)
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """Of this machine, within the limits of a container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _read(_CGROUP_MEMORY)
     return min(total, int(limit)) if limit.isdigit() else total

@@ -42,6 +42,8 @@ class ResourcePlan:
     """Logical CPUs of one read task, at most 1."""
     concurrent_read_tasks: int
     """Read tasks of one rank at a time."""
+    runs_per_machine: int = 1
+    """Runs with this plan that a machine has at a time; they share its cores."""
 
     @property
     def use_gpu(self) -> bool:

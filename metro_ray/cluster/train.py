@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from metro_ray.config.load import from_dict, to_dict
 from metro_ray.errors import ResourceError, TrainingError
 
 if TYPE_CHECKING:
-    from ray.train import Result, WorkerGroupError
+    from ray.train import Result, UserCallback, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
     from metro_ray.config.schema import TrainConfig
@@ -73,12 +74,26 @@ def run_train(config: TrainConfig) -> RunSummary:
     run = check_run(config)
     with cluster(run.config) as plan:
         _LOG.info("%s", plan.text)
-        returned = _fit(run, plan)
+        returned = fit_run(run, plan)
     return RunSummary(run_dir=Path(run.config.run.output_dir), result=returned)
 
 
-def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
-    """Run the trainer; start it again from its last checkpoint when ranks were lost."""
+def fit_run(
+    run: CheckedRun, plan: ResourcePlan, callbacks: Sequence[UserCallback] = ()
+) -> dict[str, Any]:
+    """Run the trainer; start it again from its last checkpoint when ranks were lost.
+
+    Args:
+        run: Checked.
+        plan: The share of the attached cluster.
+        callbacks: Of Ray Train; they see every report.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        MetroRayError: As `run_train`.
+    """
     from ray.train import ControllerError, WorkerGroupError
 
     limit, elastic = run.config.run.max_failures, run.config.scaling.min_train_workers is not None
@@ -91,7 +106,7 @@ def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
                 plan = replan(run.config)
                 _LOG.info("%s", plan.text)
             try:
-                return _returned(_make_trainer(run, plan, storage).fit())
+                return _returned(_make_trainer(run, plan, storage, callbacks).fit())
             except WorkerGroupError as error:
                 if failures == limit or not _lost_ranks(error):
                     raise _explained(error) from error
@@ -110,7 +125,9 @@ def _fit(run: CheckedRun, plan: ResourcePlan) -> dict[str, Any]:
     raise AssertionError("unreachable")
 
 
-def _make_trainer(run: CheckedRun, plan: ResourcePlan, storage: Path) -> TorchTrainer:
+def _make_trainer(
+    run: CheckedRun, plan: ResourcePlan, storage: Path, callbacks: Sequence[UserCallback]
+) -> TorchTrainer:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -135,6 +152,7 @@ def _make_trainer(run: CheckedRun, plan: ResourcePlan, storage: Path) -> TorchTr
         run_config=ray.train.RunConfig(
             name=storage.name,
             storage_path=str(storage.parent),
+            callbacks=list(callbacks),
             failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
@@ -159,6 +177,7 @@ def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
         stale=settings["stale_checkpoint"],
         stop_file=Path(settings["stop_file"]),
         use_gpu=plan.use_gpu,
+        runs_per_machine=plan.runs_per_machine,
     )
     body = load_body(settings["mesh"], config.assets.root)
     data = RayDataSource(

@@ -42,15 +42,25 @@ class RayWorker:
             go on from there.
         stop_file: The run ends after its step when this file is there.
         use_gpu: Whether this rank has a GPU.
+        runs_per_machine: Runs that share the machine's cores with this one, itself included.
     """
 
-    def __init__(self, run_dir: Path, *, stale: str | None, stop_file: Path, use_gpu: bool) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        stale: str | None,
+        stop_file: Path,
+        use_gpu: bool,
+        runs_per_machine: int = 1,
+    ) -> None:
         self._run_dir, self._stale, self._stop_file = run_dir, stale, stop_file
         context = ray.train.get_context()
         self._rank = context.get_world_rank()
         self._world_size = context.get_world_size()
         self._device = ray.train.torch.get_device() if use_gpu else torch.device("cpu")
-        torch.set_num_threads(max(1, physical_cores() // context.get_local_world_size()))
+        ranks_here = context.get_local_world_size() * runs_per_machine
+        torch.set_num_threads(max(1, physical_cores() // ranks_here))
         logging.getLogger().setLevel(logging.WARNING)  # Ray Train would print every report
 
     @property

@@ -51,10 +51,15 @@ def all_keys() -> dict[str, Key]:
         for field in fields(section):
             default = field.default
             assert default is not MISSING, f"{name}.{field.name} has no plain default"
-            type_, is_optional = _split_none(hints[field.name])
             dotted = f"{name}.{field.name}"
-            keys[dotted] = Key(dotted, type_, is_optional, default)
+            keys[dotted] = make_key(dotted, hints[field.name], default)
     return keys
+
+
+def make_key(name: str, hint: Any, default: Any) -> Key:
+    """The setting of an annotated field."""
+    type_, is_optional = _split_none(hint)
+    return Key(name, type_, is_optional, default)
 
 
 @cache
@@ -71,21 +76,29 @@ def _section_names() -> frozenset[str]:
 
 def help_texts() -> dict[str, str]:
     """The docstring under each field of the schema by dotted key, as one line."""
+    return {
+        f"{section}.{name}": text
+        for section, cls in sections().items()
+        for name, text in field_texts(cls).items()
+    }
+
+
+def field_texts(cls: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass by its name, as one line."""
     import ast
     import inspect
 
     texts: dict[str, str] = {}
-    for section, cls in sections().items():
-        [tree] = ast.parse(inspect.getsource(cls)).body
-        assert isinstance(tree, ast.ClassDef)
-        for node, after in pairwise(tree.body):
-            if (
-                isinstance(node, ast.AnnAssign)
-                and isinstance(node.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-            ):
-                texts[f"{section}.{node.target.id}"] = " ".join(str(after.value.value).split())
+    [tree] = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(tree, ast.ClassDef)
+    for node, after in pairwise(tree.body):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            texts[node.target.id] = " ".join(str(after.value.value).split())
     return texts
 
 
@@ -201,8 +214,9 @@ def _describe(type_: Any) -> str:
 
 def _read_text(key: Key, type_: Any, text: str) -> Any:
     if get_origin(type_) is tuple:
-        items = text.strip().removeprefix("[").removesuffix("]").split(",")
-        return tuple(_read_text(key, get_args(type_)[0], item) for item in items)
+        inside = text.strip().removeprefix("[").removesuffix("]").strip()
+        items = inside.split(",") if inside else []
+        return tuple(_read_text(key, get_args(type_)[0], item.strip()) for item in items)
     if type_ is bool:
         if text.lower() not in BOOLEANS:
             raise _mismatch(key, text)

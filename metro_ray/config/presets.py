@@ -29,7 +29,7 @@ def list_presets() -> list[Preset]:
     for path in sorted(PRESET_FOLDER.glob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         comment = [line[1:].strip() for line in _leading_comment(text)]
-        presets.append(Preset(path.stem, _read_yaml(path).get("kind"), " ".join(comment), path))
+        presets.append(Preset(path.stem, read_yaml(path).get("kind"), " ".join(comment), path))
     return presets
 
 
@@ -44,7 +44,7 @@ def read_preset(preset: str | Path, kind: Kind) -> dict[str, Any]:
         ConfigError: No such preset, one for the other task, not YAML, or an unknown setting.
     """
     path = _find(preset)
-    tree = _read_yaml(path)
+    tree = read_yaml(path)
     its_kind = tree.pop("kind", kind)
     if its_kind != kind:
         others = [p.name for p in list_presets() if p.kind in (kind, None)]
@@ -70,7 +70,12 @@ def _find(preset: str | Path) -> Path:
     return path
 
 
-def _read_yaml(path: Path) -> dict[Any, Any]:
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """A mapping from a YAML file; an empty file is an empty one.
+
+    Raises:
+        ConfigError: Not readable, no mapping, or a key that is there twice.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
