@@ -83,8 +83,8 @@ class ModelSettings(ModelChoice):
     """torch.compile, once for each batch size; needs a C++ compiler on CPUs."""
     max_batch_size: int = Field(default=16, ge=1, le=256)
     """People in one forward pass."""
-    batch_wait_ms: float = Field(default=4, ge=0, le=1000)
-    """How long an incomplete batch waits for more."""
+    batch_wait_ms: float = Field(default=1, ge=0, le=1000)
+    """How long an incomplete batch waits for more when the network is free."""
     keep_versions: int = Field(default=1, ge=0, le=8)
     """Earlier versions that stay loaded, so that going back takes no time."""
     cpus: float = Field(default=1, gt=0)

@@ -1,0 +1,206 @@
+"""A real service: Ray Serve on this machine, one for the module, asked through HTTP."""
+
+import os
+import socket
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2 as httpx
+import pytest
+from served import local_args
+
+from metro_ray.serve.schema import PredictAnswer
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "OMP_NUM_THREADS": "1",
+}
+IMAGE = {"Content-Type": "image/jpeg"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def ray_session():
+    """A cluster of its own with more CPUs than the machine has, so that nothing waits for them."""
+    saved = {name: os.environ.get(name) for name in (*ENVIRONMENT, "RAY_ADDRESS")}
+    os.environ.update(ENVIRONMENT)
+    os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder:
+        ray.init(
+            address="local",
+            num_cpus=8,
+            object_store_memory=150 * 2**20,
+            _temp_dir=folder,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+            for name, value in saved.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def service(ray_session, body_checkpoint, hand_checkpoint):
+    """URL and deployed configuration of a service of bodies and hands."""
+    from metro_ray.serve.start import deploy_config, running
+
+    args = local_args(body=body_checkpoint, hand=hand_checkpoint)
+    config = deploy_config(args, port=free_port())
+    with running(config, timeout_s=120) as url:
+        yield url, config
+
+
+@pytest.fixture
+def http(service):
+    with httpx.Client(base_url=service[0], timeout=60) as client:
+        yield client
+
+
+def test_it_is_ready_and_says_what_it_serves(http):
+    assert http.get("/healthz").json() == {"status": "alive"}
+    assert http.get("/readyz").json()["ready"] is True
+    cards = {card["task"]: card for card in http.get("/v1/models").json()["models"]}
+    assert cards["body"]["body_model"] == "anny_body"
+    assert cards["hand"]["body_model"] == "anny_hand"
+
+
+def test_it_answers_as_the_networks_in_this_process(http, client, jpeg):
+    for path in ("/v1/body?boxes=20,10,80,110;90,15,150,100", "/v1/hand?hand_side=left"):
+        served = http.post(path, content=jpeg, headers=IMAGE)
+        here = client.post(path, content=jpeg, headers=IMAGE)
+        assert served.status_code == 200, served.text
+        for one, other in zip(served.json()["images"], here.json()["images"], strict=True):
+            for person, same in zip(one["people"], other["people"], strict=True):
+                for a, b in zip(person["joints"], same["joints"], strict=True):
+                    assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_requests_share_batches(http, jpeg):
+    with ThreadPoolExecutor(12) as pool:
+        post = lambda _: http.post("/v1/body", content=jpeg, headers=IMAGE)  # noqa: E731
+        answers = list(pool.map(post, range(48)))
+    assert {answer.status_code for answer in answers} == {200}
+    text = http.get("/metrics").text
+    batches = [line for line in text.splitlines() if line.startswith("metro_batch_size_bucket")]
+    alone = next(
+        float(line.split()[-1]) for line in batches if 'le="1.0"' in line and "body" in line
+    )
+    count = next(
+        float(line.split()[-1])
+        for line in text.splitlines()
+        if line.startswith("metro_batch_size_count") and "body" in line
+    )
+    assert alone < 0.5 * count
+
+
+def test_weights_change_under_load_without_a_failed_request(
+    service, http, jpeg, other_body_checkpoint, body_checkpoint
+):
+    from ray.serve.schema import ServeDeploySchema
+
+    from metro_ray.serve.start import deploy
+    from metro_ray.serve.swap import with_choice
+
+    url, config = service
+    before = http.post("/v1/body", content=jpeg, headers=IMAGE).headers["x-model-version"]
+    answers, stop = [], []
+
+    def ask(_):
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not stop:
+                answers.append(client.post("/v1/body", content=jpeg, headers=IMAGE))
+
+    def wait_for(version):
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            if answers and answers[-1].headers.get("x-model-version") == version:
+                return True
+            time.sleep(0.05)
+        return False
+
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(ask, number) for number in range(3)]
+        try:
+            changed = with_choice(config, "body", {"checkpoint": str(other_body_checkpoint)})
+            deploy(ServeDeploySchema.model_validate(changed))
+            from metro_ray.serve.sources import version_of
+
+            assert wait_for(version_of(other_body_checkpoint))
+            back = with_choice(config, "body", {"checkpoint": str(body_checkpoint)})
+            deploy(ServeDeploySchema.model_validate(back))
+            assert wait_for(before)
+        finally:
+            stop.append(True)
+        for worker in workers:
+            worker.result()
+    assert {answer.status_code for answer in answers} == {200}
+    for answer in answers:
+        model = PredictAnswer.model_validate_json(answer.content).model
+        assert model.version == answer.headers["x-model-version"]
+
+
+def test_two_versions_share_the_requests(service, http, jpeg, other_body_checkpoint):
+    from ray.serve.schema import ServeDeploySchema
+
+    from metro_ray.serve.start import deploy
+    from metro_ray.serve.swap import with_choice
+
+    _, config = service
+    candidate = {"candidate": str(other_body_checkpoint), "candidate_share": 0.5}
+    deploy(ServeDeploySchema.model_validate(with_choice(config, "body", candidate)))
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            cards = [c for c in http.get("/v1/models").json()["models"] if c["task"] == "body"]
+            if len(cards) == 2:
+                break
+            time.sleep(0.2)
+        assert [card["traffic"] for card in cards] == [0.5, 0.5]
+        seen = [
+            http.post("/v1/body", content=jpeg, headers=IMAGE).headers["x-model-version"]
+            for _ in range(40)
+        ]
+        assert {card["version"] for card in cards} == set(seen)
+        asked = cards[1]["version"]
+        headers = IMAGE | {"X-Model-Version": asked}
+        pinned = [http.post("/v1/body", content=jpeg, headers=headers) for _ in range(5)]
+        assert {answer.headers["x-model-version"] for answer in pinned} == {asked}
+    finally:
+        deploy(ServeDeploySchema.model_validate(config))
+
+
+def test_a_killed_replica_comes_back(http, jpeg):
+    import ray
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    (name,) = [actor["name"] for actor in named if "#body#" in actor["name"]]
+    ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
+    end = time.monotonic() + 90
+    statuses = []
+    while time.monotonic() < end:
+        answer = http.post("/v1/body", content=jpeg, headers=IMAGE)
+        statuses.append(answer.status_code)
+        if answer.status_code == 200 and len(statuses) > 3:
+            break
+        time.sleep(0.3)
+    assert statuses[-1] == 200
+    assert http.post("/v1/hand", content=jpeg, headers=IMAGE).status_code == 200
