@@ -38,7 +38,7 @@ def check_run(config: TrainConfig) -> CheckedRun:
     """Open, without a cluster, what the ranks will open; render synthetic data that is missing.
 
     Raises:
-        ConfigError: Settings that contradict each other.
+        ConfigError: Settings that contradict each other, or a tracker that is not installed.
         AssetNotFoundError, AssetError: The body model.
         DataError: A data set.
         CheckpointError: Weights to start from.
@@ -47,8 +47,10 @@ def check_run(config: TrainConfig) -> CheckedRun:
     from metro_ray.bodies.assets import assets_folder
     from metro_ray.training.builders import require_fitting_mesh
     from metro_ray.training.data_source import open_split
+    from metro_ray.training.trackers import require_trackers
 
     _check_settings(config)
+    require_trackers(config)
     assets = str(assets_folder(config.assets.root).absolute())
     output_dir = Path(config.run.output_dir).absolute()
     config = replace(

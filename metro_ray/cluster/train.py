@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metro_ray.cluster.connect import cluster, replan
+from metro_ray.cluster.display import live_display
 from metro_ray.cluster.failures import (
     find_metro_error,
     is_lost_peer,
@@ -60,7 +61,7 @@ class RunSummary:
                 beside = "" if baseline is None else f"   (mean mesh {baseline:.1f} mm)"
                 lines.append(f"{title:9s} {value:7.1f} mm{beside}")
         places = {"result": self.run_dir / "result.json"}
-        places |= {name: self.result.get(name) for name in ("checkpoint", "gallery")}
+        places |= {name: self.result.get(name) for name in ("checkpoint", "report", "gallery")}
         lines += [f"{name:11s} {place}" for name, place in places.items() if place is not None]
         return "\n".join(lines)
 
@@ -100,33 +101,37 @@ def fit_run(
     with (
         ray_records(Path(run.config.run.output_dir)) as storage,
         stop_file_on_sigterm(storage / _STOP_FILE),
+        live_display(Path(run.config.run.output_dir)),
     ):
+        why = None
         for failures in range(limit + 1):
             if failures and elastic:
                 plan = replan(run.config)
                 _LOG.info("%s", plan.text)
             try:
-                return _returned(_make_trainer(run, plan, storage, callbacks).fit())
+                return _returned(_make_trainer(run, plan, storage, callbacks, why).fit())
             except WorkerGroupError as error:
                 if failures == limit or not _lost_ranks(error):
                     raise _explained(error) from error
-                _LOG.warning(
-                    "rank(s) %s were lost; going on from the last checkpoint (%d of %d failures)",
-                    ", ".join(str(rank) for rank in sorted(error.worker_failures)),
-                    failures + 1,
-                    limit,
-                )
+                lost = ", ".join(str(rank) for rank in sorted(error.worker_failures))
+                why = f"rank(s) {lost} were lost ({failures + 1} of {limit} failures)"
+                _LOG.warning("%s; going on from the last checkpoint", why)
             except ControllerError as error:
                 if failures == limit or not elastic:
                     raise _explained(error) from error
-                _LOG.warning("%s; trying with the machines that are left", _explained(error))
+                why = str(_explained(error))
+                _LOG.warning("%s; trying with the machines that are left", why)
             except SystemExit as stop:  # Ray Train's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
     raise AssertionError("unreachable")
 
 
 def _make_trainer(
-    run: CheckedRun, plan: ResourcePlan, storage: Path, callbacks: Sequence[UserCallback]
+    run: CheckedRun,
+    plan: ResourcePlan,
+    storage: Path,
+    callbacks: Sequence[UserCallback],
+    start_reason: str | None,
 ) -> TorchTrainer:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -141,6 +146,7 @@ def _make_trainer(
             "plan": asdict(plan),
             "mesh": run.mesh,
             "mesh_reason": run.mesh_reason,
+            "start_reason": start_reason,
             "stale_checkpoint": run.stale_checkpoint,
             "stop_file": str(storage / _STOP_FILE),
             "folder": str(Path.cwd()),
@@ -191,7 +197,8 @@ def train_rank(settings: dict[str, Any]) -> dict[str, Any] | None:
     )
     try:
         with patience_with_peers():
-            done = fit(config, worker, data, body=body, mesh_reason=settings["mesh_reason"])
+            reasons = {name: settings[name] for name in ("mesh_reason", "start_reason")}
+            done = fit(config, worker, data, body=body, **reasons)
     finally:
         data.close()
     return done.result

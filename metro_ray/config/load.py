@@ -101,6 +101,11 @@ def diff_from_default(config: TrainConfig) -> dict[str, Any]:
     }
 
 
+def flat_dict(config: TrainConfig) -> dict[str, Any]:
+    """All settings by dotted key."""
+    return {name: value_of(config, name) for name in all_keys()}
+
+
 def value_of(config: TrainConfig, name: str) -> Any:
     """The value of a setting by its dotted key.
 

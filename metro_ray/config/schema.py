@@ -168,6 +168,11 @@ class RunConfig(Strict):
     """Steps between two checkpoints inside an epoch; None writes them at epoch ends only."""
     background_checkpoints: bool = True
     """Write checkpoints while training goes on; takes the memory of one checkpoint."""
+    trackers: tuple[str, ...] = ()
+    """Where else numbers go: mlflow, wandb or both (extras of the same names); they are set up by
+    their own variables, such as MLFLOW_TRACKING_URI and WANDB_MODE."""
+    experiment: str = "metro-ray"
+    """MLflow experiment and W&B project that the run appears in."""
     upload_to: str | None = None
     """URL (s3://bucket/run, any fsspec one) to which checkpoints are copied as they are written,
     and the rest of the run's folder at its end; run.resume takes the last one from there where
@@ -176,6 +181,9 @@ class RunConfig(Strict):
     def __post_init__(self) -> None:
         at_least(1, "run", self, "log_every", "keep_checkpoints", "checkpoint_every")
         at_least(0, "run", self, "max_failures")
+        known = set(self.trackers) <= {"mlflow", "wandb"}
+        require(known, "run.trackers", "a list of mlflow and wandb", list(self.trackers))
+        require(bool(self.experiment.strip()), "run.experiment", "a name", self.experiment)
         together = not (self.resume and self.overwrite)
         require(together, "run.overwrite", "false with run.resume true", True)
 

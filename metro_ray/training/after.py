@@ -1,15 +1,13 @@
-"""What rank 0 does when the last step is done: baseline, gallery, curves and `result.json`."""
+"""What rank 0 does when the last step is done: baseline, gallery, report and `result.json`."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from metro_ray.errors import MetroRayError
 from metro_ray.evaluation import evaluate_baseline, mean_mesh
@@ -18,14 +16,14 @@ from metro_ray.training.curves import draw_curves
 from metro_ray.training.data_source import label_batches, open_split
 from metro_ray.training.files import null_for_nan, write_json
 from metro_ray.training.pictures import render_gallery
-from metro_ray.training.system import describe_hardware, versions
+from metro_ray.training.ranked import ranked_pictures
+from metro_ray.training.report import write_run_report
+from metro_ray.training.system import code_state, describe_hardware, versions
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
-    from metro_ray.config.schema import TrainConfig
     from metro_ray.models import Metro
-    from metro_ray.training.checkpoint_meta import RunStart
-    from metro_ray.training.recorder import CsvRow
+    from metro_ray.training.summary import RunSummary
 
 _LOG = logging.getLogger(__name__)
 _ERRORS = ("pa_mpjpe_mm", "mpjpe_mm", "mpve_mm")
@@ -41,31 +39,6 @@ _SPEED = (
 """Of the whole run: means over the ranks, and the rank that waited most for data."""
 _BASELINE_ROWS = 20_000
 """Training rows that the mean mesh is made of at most; its standard error is then below 1 mm."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """What the loop hands over."""
-
-    config: TrainConfig
-    run_dir: Path
-    metrics: dict[str, float]
-    """Of the last validation; empty without one."""
-    epochs: int
-    steps: int
-    starts: tuple[RunStart, ...]
-    """How the run began, and each time that it went on."""
-    seconds: float
-    trained: dict[str, float]
-    """`train/*` of all steps of the run, those before an interruption too; empty without any."""
-    source_names: tuple[str, ...]
-    """Sources that `trained` tells apart."""
-    world_size: int
-    device: torch.device
-    bad_rows: dict[str, Any]
-    mesh_reason: str | None
-    rows: list[CsvRow] = field(default_factory=list)
-    """Of `Recorder.rows`."""
 
 
 def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, Any]:
@@ -92,6 +65,7 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
         "last": summary.metrics,
         "gallery": None,
         "curves": None,
+        "report": None,
         "kind": summary.config.kind,
         "epochs": summary.epochs,
         "steps": summary.steps,
@@ -102,13 +76,14 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
         "starts": [asdict(start) for start in summary.starts],
         "hardware": describe_hardware(summary.device),
         "versions": versions(),
+        "code": code_state(),
         "val/num_rows": metrics.get("val/num_rows"),
     }
     result: dict[str, Any] = {**null_for_nan(numbers), "reasons": reasons}
     _explain_missing(result, metrics, reasons)
     path = summary.run_dir / "result.json"
     summary.run_dir.mkdir(parents=True, exist_ok=True)
-    reasons["gallery"] = reasons["curves"] = "not drawn yet"
+    reasons |= dict.fromkeys(("gallery", "curves", "report"), "not drawn yet")
     write_json(path, result)
     _draw(summary, model, body, baseline, result)
     write_json(path, result)
@@ -195,9 +170,18 @@ def _draw(
             summary.config, summary.run_dir, model, body, metrics=metrics, curves=curves
         )
 
+    def draw_report() -> Path:
+        pictures = None
+        try:
+            pictures = ranked_pictures(summary, result.get("checkpoint_epoch", 0), model, body)
+        except MetroRayError as error:
+            _LOG.warning("no ranked rows in the report: %s", error)
+        return write_run_report(summary, body.spec, result, pictures)
+
     drawings = {
         "curves": lambda: draw_curves(summary.rows, baseline, summary.run_dir / "curves.png"),
         "gallery": draw_gallery,
+        "report": draw_report,
     }
     for name, draw in drawings.items():
         try:

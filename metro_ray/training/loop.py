@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metro_ray.config.load import dump_yaml
-from metro_ray.training.after import RunSummary, finish_run
+from metro_ray.training.after import finish_run
 from metro_ray.training.arithmetic import arithmetic
 from metro_ray.training.builders import build_model, load_start_weights
 from metro_ray.training.files import write_bytes
 from metro_ray.training.logs import METRO, run_log
 from metro_ray.training.recorder import Recorder
+from metro_ray.training.report import write_run_report
+from metro_ray.training.summary import RunSummary
+from metro_ray.training.trackers import Trackers, require_trackers
 from metro_ray.training.trainer import Trainer
 from metro_ray.training.upload import RunUpload
 
@@ -66,11 +69,12 @@ def fit(
     Raises:
         TrainingError: No batches to train on, or too many steps in a row that are not finite.
         CheckpointError: A checkpoint to start from is broken or of another architecture.
-        ConfigError: Settings that do not fit the body model.
+        ConfigError: Settings that do not fit the body model, or a tracker that is not installed.
         StorageError: The finished run could not be copied to `run.upload_to`.
     """
     folder = Path(config.run.output_dir)
     evaluating = config.eval.only
+    require_trackers(config)
     with run_log(folder, worker.rank), arithmetic(config.optim):
         torch.manual_seed(config.optim.seed)  # the same weights on every rank
         model = build_model(config, body)
@@ -90,17 +94,32 @@ def fit(
             write_bytes(folder / "config.yaml", dump_yaml(config).encode())
         with (
             closing(trainer),
-            Recorder(folder, enabled=writes, from_step=trainer.state.position.step) as recorder,
+            Trackers(config, enabled=writes, continued=continued is not None) as trackers,
+            Recorder(
+                folder, enabled=writes, from_step=trainer.state.position.step, trackers=trackers
+            ) as recorder,
         ):
+
+            def summarise(metrics: dict[str, float]) -> RunSummary:
+                return _summarise(config, worker, data, trainer, recorder, metrics, mesh_reason)
+
+            def write_page(metrics: dict[str, float]) -> None:
+                summary = summarise(metrics)
+                if writes:
+                    write_run_report(summary, body.spec)
+
             if evaluating:
                 metrics = trainer.validate(recorder)
                 worker.report(_existing(metrics))
             else:
-                metrics = trainer.train(recorder, on_epoch=lambda: None)
-        return _finish(config, worker, data, trainer, recorder, metrics, mesh_reason)
+                metrics = trainer.train(recorder, on_epoch=write_page)
+            trainer.close()
+            done = _finish(summarise(metrics), worker, trainer)
+            trackers.set_result(done.result or {})
+        return done
 
 
-def _finish(
+def _summarise(
     config: TrainConfig,
     worker: WorkerContext,
     data: DataSource,
@@ -108,24 +127,17 @@ def _finish(
     recorder: Recorder,
     metrics: dict[str, float],
     mesh_reason: str | None,
-) -> TrainResult:
-    """Add up the ranks' timing and, on rank 0, write what the run leaves behind."""
+) -> RunSummary:
+    """What the run has come to; adds up the ranks' timing. Collective."""
     state = trainer.state
-    trained = state.meter.of_run()
-    run_dir = Path(config.run.output_dir)
-    if worker.rank > 0:
-        return TrainResult(
-            run_dir=run_dir, checkpoint=None, metrics=_existing(metrics), result=None
-        )
-    summary = RunSummary(
+    return RunSummary(
         config=config,
-        run_dir=run_dir,
         metrics=metrics,
         epochs=state.position.epoch,
         steps=state.position.step,
         starts=state.starts,
         seconds=recorder.seconds,
-        trained=trained,
+        trained=state.meter.of_run(),
         source_names=state.meter.source_names,
         world_size=worker.world_size,
         device=worker.device,
@@ -133,16 +145,22 @@ def _finish(
         mesh_reason=mesh_reason,
         rows=recorder.rows,
     )
-    result = finish_run(summary, state.model, trainer.body)
-    if config.run.upload_to is not None:
-        upload = RunUpload(config.run.upload_to)
-        if not config.eval.only:
+
+
+def _finish(summary: RunSummary, worker: WorkerContext, trainer: Trainer) -> TrainResult:
+    """Write, on rank 0, what the run leaves behind."""
+    run_dir, metrics = summary.run_dir, _existing(summary.metrics)
+    if worker.rank > 0:
+        return TrainResult(run_dir=run_dir, checkpoint=None, metrics=metrics, result=None)
+    result = finish_run(summary, trainer.state.model, trainer.body)
+    run = summary.config.run
+    if run.upload_to is not None:
+        upload = RunUpload(run.upload_to)
+        if not summary.config.eval.only:
             upload.checkpoints(run_dir / "checkpoints")
         upload.run(run_dir)
     checkpoint = None if result["checkpoint"] is None else Path(result["checkpoint"])
-    return TrainResult(
-        run_dir=run_dir, checkpoint=checkpoint, metrics=_existing(metrics), result=result
-    )
+    return TrainResult(run_dir=run_dir, checkpoint=checkpoint, metrics=metrics, result=result)
 
 
 def _existing(values: dict[str, float]) -> dict[str, float]:

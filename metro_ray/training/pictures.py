@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -69,7 +69,9 @@ class EpochPictures:
         if self._pictures is None:
             dataset = open_split(self._config, self._body.spec, "val")
             count = min(_GRID_ROWS, self._config.eval.gallery_images)
-            self._pictures = [] if dataset is None else _choose(dataset, self._body, count)
+            rows = [] if dataset is None else _spread(len(dataset), count)
+            found = {} if dataset is None else _read(dataset, self._body, rows)
+            self._pictures = list(found.values())
         if not self._pictures:
             return None
         predictor = _make_predictor(self._config, model, self._body)
@@ -118,19 +120,42 @@ def render_gallery(
     dataset = open_split(config, body.spec, "val")
     if dataset is None:
         raise TrainingError("data.val_yaml is not given")
-    pictures = _choose(dataset, body, config.eval.gallery_images)
-    if not pictures:
+    row_ids = _spread(len(dataset), config.eval.gallery_images)
+    items = list(predict_rows(config, dataset, row_ids, model, body).values())
+    if not items:
         raise TrainingError("eval.gallery_images is 0, or no validation row can be read")
-    predictor = _make_predictor(config, model, body)
-    results = predictor.predict([p.image for p in pictures], [p.box for p in pictures])
     return write_gallery(
         run_dir,
-        _items(pictures, results, body, predictor.device),
+        items,
         title=f"METRO {config.kind}: {config.model.arch}, {body.spec.name}",
         metrics=metrics,
         curves=curves,
-        notes=[f"{len(pictures)} of {len(dataset)} validation images, evenly spread."],
+        notes=[f"{len(items)} of {len(dataset)} validation images, evenly spread."],
     )
+
+
+def predict_rows(
+    config: TrainConfig, dataset: RowDataset, row_ids: Sequence[int], model: Metro, body: BodyModel
+) -> dict[int, GalleryItem]:
+    """Picture, prediction, truth and errors of rows by their number.
+
+    Rows that cannot be read are left out: the loader has counted and named them.
+
+    Args:
+        config: Of the run.
+        dataset: Of the rows.
+        row_ids: Their numbers.
+        model: On its device.
+        body: On the model's device.
+    """
+    pictures = _read(dataset, body, sorted(row_ids))  # the order of every table of errors
+    if not pictures:
+        return {}
+    predictor = _make_predictor(config, model, body)
+    shown = list(pictures.values())
+    results = predictor.predict([p.image for p in shown], [p.box for p in shown])
+    items = _items(shown, results, body, predictor.device)
+    return dict(zip(pictures, items, strict=True))
 
 
 def _make_predictor(config: TrainConfig, model: Metro, body: BodyModel) -> Predictor:
@@ -144,18 +169,24 @@ def _make_predictor(config: TrainConfig, model: Metro, body: BodyModel) -> Predi
     )
 
 
-def _choose(dataset: RowDataset, body: BodyModel, count: int) -> list[_Picture]:
-    chosen: list[_Picture] = []
-    for row_id in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().tolist():
+def _spread(num_rows: int, count: int) -> list[int]:
+    """Numbers of `count` rows, evenly spread."""
+    return [int(row) for row in np.linspace(0, num_rows - 1, min(count, num_rows)).round()]
+
+
+def _read(dataset: RowDataset, body: BodyModel, row_ids: Sequence[int]) -> dict[int, _Picture]:
+    """The rows that can be read, by their number."""
+    found: dict[int, _Picture] = {}
+    for row_id in row_ids:
         try:
-            row = dataset.row(int(row_id))
+            row = dataset.row(row_id)
             label = parse_label(row.label, body.spec)
             image = np.ascontiguousarray(decode_image(row.image_bytes)[:, :, ::-1])
         except DataError:
-            continue  # the loader has counted and named it
+            continue
         box = Box(label.center, label.scale)
-        chosen.append(_Picture(row.key, image, box, label_sample(row, int(row_id), body.spec)))
-    return chosen
+        found[row_id] = _Picture(row.key, image, box, label_sample(row, row_id, body.spec))
+    return found
 
 
 def _items(

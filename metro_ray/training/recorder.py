@@ -17,6 +17,8 @@ from metro_ray.training.files import write_bytes
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+    from metro_ray.training.trackers import Trackers
+
 _LOG = logging.getLogger(__name__)
 _FIXED = ("kind", "epoch", "step", "seconds")
 
@@ -33,11 +35,19 @@ class Recorder:
         folder: Of the run.
         enabled: False on ranks that write nothing.
         from_step: Step of the checkpoint that the run continues from; 0 starts anew.
+        trackers: Get the same numbers.
     """
 
-    def __init__(self, folder: Path, *, enabled: bool = True, from_step: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        enabled: bool = True,
+        from_step: int = 0,
+        trackers: Trackers | None = None,
+    ) -> None:
         self._path = folder / "metrics.csv"
-        self._enabled = enabled
+        self._enabled, self._trackers = enabled, trackers
         self._start = time.monotonic()
         self._columns: list[str] = list(_FIXED)
         self._writer: SummaryWriter | None = None
@@ -107,6 +117,8 @@ class Recorder:
             for name, value in finite.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.flush()
+        if self._trackers is not None:
+            self._trackers.log({"epoch": epoch, **finite}, step)
 
     def _rewrite(self) -> None:
         text = io.StringIO(newline="")

@@ -127,12 +127,14 @@ class Trainer:
         """
         self._writer.best = self.state.restore(folder).best
 
-    def train(self, recorder: Recorder, on_epoch: Callable[[], None]) -> dict[str, float]:
+    def train(
+        self, recorder: Recorder, on_epoch: Callable[[dict[str, float]], None]
+    ) -> dict[str, float]:
         """Train the epochs that are left, with a validation and a checkpoint after each.
 
         Args:
             recorder: Takes the numbers.
-            on_epoch: Called when an epoch is recorded, validated and saved.
+            on_epoch: Called with its metrics when an epoch is recorded, validated and saved.
 
         Returns:
             Metrics of the last validation; empty where there was none.
@@ -157,7 +159,7 @@ class Trainer:
             metrics = self.validate(recorder)
             self._draw_pictures()
             self._save_and_report(metrics)
-            on_epoch()
+            on_epoch(metrics)
         self._live.enter("finishing")
         return metrics
 

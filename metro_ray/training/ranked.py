@@ -1,0 +1,98 @@
+"""Validation rows to look at: worst, typical and best ones, each vertex coloured by its error."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metro_ray.evaluation.per_sample import epoch_file, read_per_sample
+from metro_ray.inference.render import draw_joints, error_view, overlay
+from metro_ray.inference.report import ErrorPicture, Pictures
+from metro_ray.inference.result import close_up
+from metro_ray.training.data_source import open_split
+from metro_ray.training.pictures import GalleryItem, predict_rows
+
+if TYPE_CHECKING:
+    from metro_ray.bodies import BodyModel
+    from metro_ray.evaluation.result import EvaluationTable
+    from metro_ray.models import Metro
+    from metro_ray.training.summary import RunSummary
+
+_PANEL_PX = 256
+_EACH = 3
+_SHOWN_SHARE = 95
+"""Percentile of the shown vertices' errors that has the brightest colour."""
+_STEP_MM = 10.0
+
+
+def ranked_pictures(
+    summary: RunSummary, epoch: int, model: Metro, body: BodyModel
+) -> Pictures | None:
+    """Rows of the validation set by the errors that were measured after `epoch`.
+
+    Args:
+        summary: Of the run; `eval.gallery_images` 0 leaves the pictures out.
+        epoch: Complete epochs when the model's weights were validated; 0 for an evaluation alone.
+        model: With those weights.
+        body: On the model's device.
+
+    Returns:
+        None where there is nothing to show.
+
+    Raises:
+        DataError: The validation set or the measured errors cannot be read.
+    """
+    dataset = open_split(summary.config, body.spec, "val")
+    path = epoch_file(summary.run_dir, epoch)
+    if dataset is None or not path.is_file() or not summary.config.eval.gallery_images:
+        return None
+    groups, ranked_by = _choose(read_per_sample(path).table)
+    row_ids = [row_id for rows in groups.values() for row_id in rows]
+    items = predict_rows(summary.config, dataset, row_ids, model, body)
+    errors = {row_id: _vertex_errors(item) for row_id, item in items.items()}
+    known = [found for found in errors.values() if found is not None]
+    most = float(np.percentile(np.concatenate(known), _SHOWN_SHARE)) if known else 0.0
+    most = _STEP_MM * max(1, math.ceil(most / _STEP_MM))
+    pictures = [
+        _picture(group, items[row_id], errors[row_id], most)
+        for group, rows in groups.items()
+        for row_id in rows
+        if row_id in items
+    ]
+    return Pictures(items=pictures, most_mm=most, ranked_by=ranked_by) if pictures else None
+
+
+def _choose(table: EvaluationTable) -> tuple[dict[str, list[int]], str]:
+    """Row numbers of each group, and what they are ranked by; no row is in two groups."""
+    by_mesh = bool(table.has_mesh.any())
+    errors, has = (table.mpve, table.has_mesh) if by_mesh else (table.pa_mpjpe, table.has_joints_3d)
+    rows = np.flatnonzero(has)
+    ranked = table.row_id[rows[np.argsort(errors[rows], kind="stable")]].tolist()
+    each = min(_EACH, len(ranked) // 3) or min(1, len(ranked))
+    start = (len(ranked) - each) // 2
+    groups = {"worst": ranked[-each:][::-1] if each else []}
+    if len(ranked) >= 3:
+        groups |= {"typical": ranked[start : start + each], "best": ranked[:each]}
+    return groups, "MPVE" if by_mesh else "PA-MPJPE"
+
+
+def _vertex_errors(item: GalleryItem) -> np.ndarray | None:
+    """Distance of each vertex from the truth, (V,), millimetres; None without a labelled mesh."""
+    if item.truth is None:
+        return None
+    return 1000.0 * np.linalg.norm(item.result.vertices - item.truth, axis=1).astype(np.float32)
+
+
+def _picture(
+    group: str, item: GalleryItem, errors_mm: np.ndarray | None, most_mm: float
+) -> ErrorPicture:
+    cut, inside = close_up(item.image, item.result, _PANEL_PX)
+    panels = {"photo": cut, "mesh": overlay(cut, inside)}
+    if errors_mm is None:
+        panels["joints"] = draw_joints(cut, inside)
+    else:
+        panels["error"] = error_view(inside, errors_mm, most_mm, _PANEL_PX)
+        panels["error, side"] = error_view(inside, errors_mm, most_mm, _PANEL_PX, from_side=True)
+    return ErrorPicture(group=group, key=item.title, errors_mm=item.errors_mm, panels=panels)
