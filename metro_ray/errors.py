@@ -8,6 +8,7 @@ MetroRayError
 |-- StorageError          remote storage that does not answer
 |-- CheckpointError       a checkpoint that does not fit or cannot be read
 |-- ResourceError         a cluster that cannot run what was asked for
+|-- RequestError          a server that refused a request, or did not answer
 |-- TrainingError         a run that cannot go on
 `-- RunStopped            a run that was asked to stop, and did
 """
@@ -43,6 +44,33 @@ class CheckpointError(MetroRayError, ValueError):
 
 class ResourceError(MetroRayError, RuntimeError):
     """The cluster does not have what the run asks for."""
+
+
+class RequestError(MetroRayError, RuntimeError):
+    """A server refused a request, or did not answer.
+
+    Args:
+        message: what was wrong, in the server's words where it answered.
+        code: for programs, such as `bad_image`; `unreachable` where there is no answer.
+        status: of HTTP; 0 where there is no answer.
+        request_id: under which the server's logs know the request.
+        retry_after_s: when the server wants to be asked again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int = 0,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
 
 
 class TrainingError(MetroRayError, RuntimeError):

@@ -17,6 +17,7 @@ VERBS: dict[str, str] = {
     "train": "train or evaluate on bodies or hands: metro-ray train body --preset demo",
     "tune": "search for settings with many runs: metro-ray tune body --preset demo",
     "predict": "meshes of the people or hands in photos, folders and videos, drawn over them",
+    "call": "send photos to a service: metro-ray call photo.jpg --url http://127.0.0.1:8000",
     "score": "the official figures for a FreiHAND prediction file, without the leaderboard",
     "synth": "render people or hands of the open body model as a METRO data set",
     "data": "check a data set, look at a row, convert: metro-ray data check train.yaml",

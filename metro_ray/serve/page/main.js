@@ -2,9 +2,9 @@
 
 import { Problem, ask, faces, models, predict } from "./api.js";
 import { Boxes } from "./boxes.js";
-import { hasCamera, takePhoto } from "./camera.js";
 import { byId, save, say } from "./dom.js";
 import { duration, showFacts } from "./facts.js";
+import { wireIntake } from "./intake.js";
 import { Overlay, drawSkeletons } from "./overlay.js";
 import { explain, hideProblem } from "./problem.js";
 import { Viewer } from "./viewer.js";
@@ -109,12 +109,12 @@ function showStart() {
   say("");
 }
 
-async function openSample({ dataset: { task, src, name, boxes: startBoxes } }) {
+async function openSample({ dataset: { task, src, name, boxes: marked } }) {
   selectTask(task);
   if (task === "hand") document.querySelector("input[name=side][value=right]").checked = true;
   try {
     const blob = await (await ask(src)).blob();
-    await open(new File([blob], name, { type: blob.type }), startBoxes ? JSON.parse(startBoxes) : []);
+    await open(new File([blob], name, { type: blob.type }), JSON.parse(marked));
   } catch (error) {
     explain(error, null);
   }
@@ -225,40 +225,6 @@ function soon() {
   timer = setTimeout(run, KEYS_REST_MS);
 }
 
-function wirePhotos() {
-  const take = (files) => {
-    const file = [...(files ?? [])][0];
-    if (file) open(file);
-  };
-  byId("choose").addEventListener("click", () => byId("file").click());
-  byId("file").addEventListener("change", (event) => {
-    take(event.target.files);
-    event.target.value = "";
-  });
-  for (const sample of document.querySelectorAll(".sample")) sample.addEventListener("click", () => openSample(sample));
-  byId("anew").addEventListener("click", () => {
-    showStart();
-    byId("choose").focus();
-  });
-  byId("camera-open").hidden = !hasCamera();
-  byId("camera-open").addEventListener("click", async () => {
-    const photo = await takePhoto();
-    if (photo) open(photo);
-  });
-  addEventListener("paste", (event) => take(event.clipboardData?.files));
-  addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("is-over");
-  });
-  for (const kind of ["dragleave", "drop"]) {
-    addEventListener(kind, () => document.body.classList.remove("is-over"));
-  }
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    take(event.dataTransfer.files);
-  });
-}
-
 function wireBoxes() {
   boxes.addEventListener("change", () => document.body.classList.add("is-busy"));
   boxes.addEventListener("settle", ({ detail }) => {
@@ -312,7 +278,12 @@ function wireResult() {
   byId("dismiss").addEventListener("click", hideProblem);
 }
 
-wirePhotos();
+for (const sample of document.querySelectorAll(".sample")) sample.addEventListener("click", () => openSample(sample));
+byId("anew").addEventListener("click", () => {
+  showStart();
+  byId("choose").focus();
+});
+wireIntake(open);
 wireBoxes();
 wireResult();
 taskChanged();

@@ -51,7 +51,7 @@ export function skeletonOf(joints, names, edges) {
   const group = new Group();
   const points = joints.map(([x, y, z]) => new Vector3(x, -y, -z));
   const longest = Math.max(...edges.map(([a, b]) => points[a].distanceTo(points[b])));
-  const radius = longest * 0.035;
+  const radius = longest * 0.022;
   const add = (geometry, color, order) => {
     const material = new MeshBasicMaterial({ color, depthTest: false, transparent: true });
     const part = new Mesh(geometry, material);
@@ -78,10 +78,10 @@ export function light() {
     made.position.set(x, y, z);
     group.add(made, made.target);
   };
-  group.add(new HemisphereLight("#dfe8f5", "#6b6258", 0.75));
-  lamp("#fff4e6", 2.2, -0.55, 0.75, 0.6);
-  lamp("#bcd0f0", 0.55, 0.85, 0.1, 0.5);
-  lamp("#dfe6f5", 1.1, 0.9, 0.4, -0.6);
+  group.add(new HemisphereLight("#cfd9ea", "#4a4540", 0.55));
+  lamp("#fff2e2", 2.5, -0.7, 0.85, 0.5);
+  lamp("#b4c8ea", 0.3, 0.9, 0.0, 0.4);
+  lamp("#dfe6f5", 0.9, 0.9, 0.4, -0.6);
   return group;
 }
 
