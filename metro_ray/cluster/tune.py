@@ -7,6 +7,7 @@ Tune's records, which are gone with the process that ran it.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -245,6 +246,8 @@ def _run_trials(
                 failure_config=tune.FailureConfig(max_failures=record.sweep.max_failures),
             ),
         )
+        # What failed is told in a line, and its traceback is in the trial's error.txt.
+        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
         try:
             tuner.fit()
         except tune.TuneError as error:

@@ -108,7 +108,9 @@ class RememberingScheduler(FIFOScheduler):
         return self._rule.debug_string()
 
     def _replay(self, controller: TuneController, trial: Any, history: Sequence[Epoch]) -> None:
+        """Show the rule what was reported before; what it says to that was decided then."""
+        keeps_only = isinstance(self._rule, MedianStoppingRule)
+        show = self._rule.on_trial_complete if keeps_only else self._rule.on_trial_result
         for epoch in history:
             if epoch.epoch < self._epochs:
-                result = {TIME: epoch.epoch, METRIC: epoch.pa_mpjpe_mm}
-                self._rule.on_trial_result(controller, trial, result)
+                show(controller, trial, {TIME: epoch.epoch, METRIC: epoch.pa_mpjpe_mm})

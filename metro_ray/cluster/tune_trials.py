@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from metro_ray.errors import MetroRayError
 from metro_ray.sweeps.best import checkpoint_meta, write_best
 from metro_ray.sweeps.ledger import Ledger, SweepRecord, Trial
 from metro_ray.sweeps.table import write_table
+from metro_ray.training.files import write_bytes
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
@@ -148,6 +150,9 @@ class TrialKeeper(tune.Callback):
     ) -> None:
         number, error = trial.config["number"], trial.get_pickled_error()
         text = trial.get_error() or "its process was lost" if error is None else explain(error)
+        if error is not None:
+            trace = "".join(traceback.format_exception(error))
+            write_bytes(self._ledger.trial_folder(number) / "error.txt", trace.encode())
         self._ended(number, f"failed: {text}", state="failed", error=text)
 
     def _ended(self, number: int, line: str, **changes: Any) -> None:

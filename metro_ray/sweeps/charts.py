@@ -6,7 +6,7 @@ stopped; the best trial is stressed and named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -158,6 +158,19 @@ def trial_curves(title: str, x: Axis, y: Axis, lines: Sequence[Line], words: str
             f'<text class="{css}" x="{a + 8:.1f}" y="{b + 4:.1f}">{escape(line.name)}</text>'
         )
     return _article(title, words, width, height, parts, "broad")
+
+
+def share_bars(title: str, shares: Mapping[str, float], words: str) -> str:
+    """A bar for each share of a whole."""
+    width, height = 460, 26 * len(shares) + 6
+    room = width - 180 - 48
+    parts = []
+    for place, (name, share) in enumerate(shares.items()):
+        y = 6 + 26 * place
+        parts.append(f'<text x="172" y="{y + 13}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect x="180" y="{y}" width="{room * share:.1f}" height="18"/>')
+        parts.append(f'<text x="{186 + room * share:.1f}" y="{y + 13}">{100 * share:.0f} %</text>')
+    return _article(title, words, width, height, parts)
 
 
 def _frame(x: Axis, y: Axis, width: int, height: int) -> list[str]:

@@ -1,0 +1,46 @@
+"""Population-based training: values near good ones, and another's checkpoint as one's own."""
+
+import json
+import random
+
+import pytest
+
+from metro_ray.config.space import parse_space
+from metro_ray.errors import CheckpointError
+from metro_ray.sweeps.adopt import adopt_checkpoint, explore
+from metro_ray.training.checkpoint_meta import read_meta
+
+
+def test_changed_values_stay_in_the_space():
+    tree = {
+        "optim.lr": {"loguniform": [1e-4, 1e-3]},
+        "model.mask_fraction": {"quniform": [0.0, 0.5, 0.1]},
+        "optim.warmup_steps": {"randint": [0, 9]},
+        "loss.vertices": {"choice": [10.0, 100.0, 1000.0]},
+    }
+    space, _ = parse_space(tree, "here")
+    values = space.draw(random.Random(0))
+    seen = set()
+    for seed in range(200):
+        near = explore(space, values, random.Random(seed))
+        assert all(d.contains(near[d.key]) for d in space.dimensions), near
+        seen.add(near["loss.vertices"])
+    assert len(seen) == 3
+
+
+def test_a_trial_goes_on_from_another_s_checkpoint(ledger):
+    donor, own = ledger.trial_folder(2), ledger.trial_folder(4)
+    source = donor / "checkpoints" / "best" / "meta.json"
+    meta = json.loads(source.read_text())
+    entry = {"metric": "m", "value": 1.0, "epoch": 3, "step": 30, "folder": "checkpoint-3-30"}
+    source.write_text(json.dumps(meta | {"best": [entry]}))
+    adopt_checkpoint(donor, own)
+    adopted = read_meta(own / "checkpoints" / "last")
+    assert (adopted.epoch, adopted.step) == (3, 30)
+    assert adopted.best == (), "the donor's best checkpoints are not there"
+    assert not list((own / "checkpoints").glob(".*")), "nothing half-made is left"
+
+
+def test_a_donor_without_a_checkpoint_is_refused(ledger):
+    with pytest.raises(CheckpointError, match="not a complete checkpoint"):
+        adopt_checkpoint(ledger.trial_folder(4), ledger.trial_folder(2))
