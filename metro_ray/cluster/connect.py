@@ -71,6 +71,30 @@ def cluster(config: TrainConfig) -> Iterator[ResourcePlan]:
                 yield plan
 
 
+@contextmanager
+def session(cpus: int) -> Iterator[None]:
+    """Have a Ray session for a service while the context lasts, found as `cluster` finds its own.
+
+    Args:
+        cpus: that the service reserves; a session of its own has them, whatever the machine has.
+
+    Raises:
+        ResourceError: `RAY_ADDRESS` cannot be reached.
+    """
+    address = os.environ.get("RAY_ADDRESS", _LOCAL)
+    with set_where_unset(_QUIET):
+        import ray
+
+        if ray.is_initialized():
+            yield
+        elif address != _LOCAL:
+            with _attached(address):
+                yield
+        else:
+            with _started(NodeResources(float(max(cpus, usable_cpus())), float(num_gpus()))):
+                yield
+
+
 def ray_variables(config: TrainConfig) -> dict[str, str]:
     """Variables of the environment that a process needs which starts Ray Train."""
     timeout = str(config.scaling.start_timeout_s)

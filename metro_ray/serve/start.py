@@ -6,7 +6,7 @@ be changed later in the same way, without a restart.
 
 from __future__ import annotations
 
-import logging
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +19,6 @@ from metro_ray.errors import MetroRayError, ResourceError
 from metro_ray.serve.keys import KeyRing
 from metro_ray.serve.settings import ServeArgs, read_args
 
-_LOG = logging.getLogger(__name__)
 APPLICATION = "metro_ray"
 BUILDER = "metro_ray.serve.app:build_app"
 _POLL_S = 0.25
@@ -62,6 +61,7 @@ def running(config: Mapping[str, Any], timeout_s: float = 300.0) -> Iterator[str
 
     Raises:
         ConfigError: settings that are unknown or wrong; told before anything starts.
+        ResourceError: the port is taken.
         MetroRayError: it does not come up; says why.
     """
     from metro_ray.serve.app import build_app, require_keys_beyond_loopback
@@ -73,6 +73,7 @@ def running(config: Mapping[str, Any], timeout_s: float = 300.0) -> Iterator[str
         is_open = KeyRing(args.access).is_open
         require_keys_beyond_loopback(schema.http_options.host, is_open=is_open)
     http = schema.http_options.model_dump()
+    _require_free(http["host"], http["port"])
     serve.start(
         http_options=http,
         proxy_location=schema.proxy_location,
@@ -84,6 +85,16 @@ def running(config: Mapping[str, Any], timeout_s: float = 300.0) -> Iterator[str
         yield f"http://{http['host']}:{http['port']}"
     finally:
         serve.shutdown()
+
+
+def _require_free(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise ResourceError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another port with --port"
+        ) from error
 
 
 def deploy(schema: ServeDeploySchema) -> None:

@@ -7,14 +7,18 @@ weights beside those that answer, and swaps when they are warm.
 from __future__ import annotations
 
 import copy
+import json
+import time
+import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-from metro_ray.errors import ConfigError
+from metro_ray.errors import ConfigError, ResourceError
 from metro_ray.serve.schema import Task
 from metro_ray.serve.settings import ModelChoice, read_args, read_choice
 
 _BUILDER = "metro_ray.serve.app:build_app"
+_POLL_S, _IN_A_ROW = 0.3, 5
 
 
 def with_choice(
@@ -54,3 +58,92 @@ def _application(config: dict[str, Any], task: Task) -> dict[str, Any]:
             f"no application of this program serves {task}; applications there: {names}"
         )
     return serving[0]
+
+
+def deployed(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What `serve deploy` was last given, from the details that the dashboard tells.
+
+    Raises:
+        ConfigError: applications that were not deployed in this way, and would be lost.
+    """
+    others = [
+        name
+        for name, application in details["applications"].items()
+        if not application.get("deployed_app_config")
+    ]
+    if others:
+        raise ConfigError(
+            f"{', '.join(others)} came from Python (serve.run) and not from a configuration; start "
+            "it with `metro-ray serve` or `serve deploy` to change it while it runs"
+        )
+    return {
+        "proxy_location": details["proxy_location"],
+        "http_options": {name: details["http_options"][name] for name in ("host", "port")},
+        "applications": [
+            application["deployed_app_config"] for application in details["applications"].values()
+        ],
+    }
+
+
+def swap(dashboard: str, task: Task, changes: Mapping[str, Any]) -> str:
+    """Change the weights of what is deployed on a cluster.
+
+    Args:
+        dashboard: URL of the cluster's dashboard.
+        task: whose weights.
+        changes: fields of `ModelChoice`.
+
+    Returns:
+        URL of the service, as Serve listens on it.
+
+    Raises:
+        ConfigError: the task is not served there, or a field is wrong.
+        ResourceError: no cluster answers.
+    """
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    try:
+        client = ServeSubmissionClient(dashboard)
+        details = client.get_serve_details()
+        client.deploy_applications(with_choice(deployed(details), task, changes))
+    except (ConnectionError, RuntimeError) as error:
+        raise ResourceError(
+            f"no Ray cluster takes this at {dashboard}: {error}. Name its dashboard with "
+            "--dashboard, and give the token it was started with (RAY_AUTH_MODE=token, "
+            "RAY_AUTH_TOKEN)"
+        ) from error
+    http = details["http_options"]
+    return f"http://{http['host']}:{http['port']}"
+
+
+def answering(url: str, task: Task, key: str | None) -> list[str]:
+    """Versions of a task that a service says it answers with; empty while it does not answer.
+
+    Args:
+        url: of the service.
+        task: which.
+        key: API key, where the service wants one.
+    """
+    request = urllib.request.Request(f"{url}/v1/models")
+    if key:
+        request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            models = json.load(response)["models"]
+    except OSError:
+        return []
+    return [model["version"] for model in models if model["task"] == task]
+
+
+def wait_for(url: str, task: Task, version: str, key: str | None, timeout_s: float) -> bool:
+    """Wait until a version answers, several times in a row since replicas take turns.
+
+    Returns:
+        False where it does not in time.
+    """
+    end = time.monotonic() + timeout_s
+    in_a_row = 0
+    while time.monotonic() < end and in_a_row < _IN_A_ROW:
+        in_a_row = in_a_row + 1 if version in answering(url, task, key) else 0
+        time.sleep(_POLL_S)
+    return in_a_row == _IN_A_ROW
