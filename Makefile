@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-hand test check test-slow goldens clean
+.PHONY: help install demo demo-hand test check test-slow test-gpu goldens clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ check: install ## format, lint, types, import rules
 
 test-slow: install ## the tests that `make test` leaves out
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+test-gpu: install ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 goldens: install ## METRO's own numbers; GOLDENS=DIR takes another set
 	$(BIN)/python -m pytest tests/goldens $(if $(GOLDENS),--goldens $(GOLDENS))

@@ -1,7 +1,8 @@
 """METRO's log lines: on the terminal as its documentation shows them, in `log.txt` with the time.
 
 METRO's own logger wrote `METRO INFO: ...`; the result of a validation appears in its documentation
-as `INFO:METRO:...`, the form of Python's root logger. Both forms are kept: scripts look for them.
+as `INFO:METRO:...`, the form of Python's root logger, and the last line of a run bare. These forms
+are kept: scripts look for them.
 """
 
 from __future__ import annotations
@@ -15,22 +16,31 @@ from pathlib import Path
 METRO = logging.getLogger("METRO")
 _OURS = logging.getLogger("metro_ray")
 _ROOT_FORM = {"root_form": True}
+_PLAIN_FORM = {"plain_form": True}
 
 
 class _MetroFormatter(logging.Formatter):
     def __init__(self, prefix: str) -> None:
         super().__init__(prefix + "%(name)s %(levelname)s: %(message)s")
         self._root = logging.Formatter(prefix + logging.BASIC_FORMAT)
+        self._plain = logging.Formatter(prefix + "%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         if getattr(record, "root_form", False):
             return self._root.format(record)
+        if getattr(record, "plain_form", False):
+            return self._plain.format(record)
         return super().format(record)
 
 
 def log_validation(line: str) -> None:
     """Log the result of a validation in the form of METRO's documentation."""
     METRO.info(line, extra=_ROOT_FORM)
+
+
+def log_completed() -> None:
+    """Log the line that ends a run in METRO's documentation."""
+    METRO.info("The experiment completed successfully. Finalizing run...", extra=_PLAIN_FORM)
 
 
 @contextmanager

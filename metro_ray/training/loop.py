@@ -15,7 +15,7 @@ from metro_ray.training.after import finish_run
 from metro_ray.training.arithmetic import arithmetic
 from metro_ray.training.builders import build_model, load_start_weights
 from metro_ray.training.files import write_bytes
-from metro_ray.training.logs import METRO, run_log
+from metro_ray.training.logs import METRO, log_completed, run_log
 from metro_ray.training.recorder import Recorder
 from metro_ray.training.report import write_run_report
 from metro_ray.training.summary import RunSummary
@@ -116,6 +116,7 @@ def fit(
             trainer.close()
             done = _finish(summarise(metrics), worker, trainer)
             trackers.set_result(done.result or {})
+        log_completed()
         return done
 
 

@@ -221,6 +221,84 @@ def test_a_killed_rank_costs_no_row_and_repeats_none(
         assert sorted(rows) == WHOLE
 
 
+def dying_read_task(marker, block):
+    """A `train_rank` in which the task that reads this block of epoch 1 is killed, once.
+
+    Args:
+        marker: File that holds the process that was killed.
+        block: Number of a block of one task, counted from 0; earlier ones are in the object store.
+    """
+    counting = noting(victim=None, die_at=0)
+
+    def train_rank(settings):
+        import hashlib
+        import os
+        import pickle
+        from pathlib import Path
+
+        import ray
+        from ray import cloudpickle
+
+        from metro_ray.cluster import blocks, data
+
+        class Deadly:
+            def __init__(self, content):
+                self.content, self.reader, self.task, self.blocks = content, None, None, 0
+
+            def block(self, entries, epoch):
+                self.reader = self.reader or pickle.loads(self.content)
+                task = ray.get_runtime_context().get_task_id()
+                self.blocks = self.blocks + 1 if task == self.task else 0
+                self.task = task
+                made = self.reader.block(entries, epoch)
+                if epoch == 1 and self.blocks == block and not Path(marker).exists():
+                    Path(marker).write_text(str(os.getpid()))
+                    os.kill(os.getpid(), 9)
+                return made
+
+        def store(reader):
+            content = cloudpickle.dumps(Deadly(pickle.dumps(reader)))
+            name = hashlib.sha256(content).hexdigest()
+            return blocks.StoredReader(ray.put(content), name, reader.row_bytes())
+
+        data.store_reader = store
+        return counting(settings)
+
+    return train_rank
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("stored", ["tsv"], indirect=True)
+@pytest.mark.parametrize("block", [0, 1])
+def test_a_killed_read_task_costs_no_row_and_does_not_stop_the_run(
+    ray_cluster, ledger_config, tmp_path, monkeypatch, block
+):
+    """In the middle of the second epoch, also after a part of the task's rows has been used."""
+    marker = tmp_path / "killed"
+    monkeypatch.setattr(train, "train_rank", dying_read_task(str(marker), block))
+    settings = {
+        "run.output_dir": str(tmp_path / "run"),
+        "run.max_failures": 0,
+        "optim.epochs": 2,
+        "optim.per_gpu_batch_size": 3,
+        "eval.per_gpu_batch_size": 3,
+        "scaling.train_workers": 2,
+    }
+    summary = run_train(ledger_config(**settings))
+    assert not Path(f"/proc/{marker.read_text()}").exists(), "the process is gone"
+    assert [start["reason"] for start in summary.result["starts"]] == ["new run"]
+    assert summary.result["val/num_rows"] == NUM_VAL
+    notes = [
+        json.loads(line)
+        for path in sorted(Path(tmp_path / "ledger").glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    for epoch in (0, 1):
+        rows = [row for note in notes if note["epoch"] == epoch for row in note["rows"]]
+        assert sorted(rows) == WHOLE
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", ["tsv"], indirect=True)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,22 @@ def test_presets_are_the_documented_commands(kind, line, preset):
 
 
 @pytest.mark.parametrize(
+    ("line", "preset", "weights"),
+    [
+        (BODY_EVALUATION, "body_eval", "./models/metro_release/metro_h36m_state_dict.bin"),
+        (FINE_TUNING, "body_3dpw_finetune", "models/state_dict.bin"),
+        (BODY_3DPW, "body_3dpw_eval", "./models/metro_release/metro_3dpw_state_dict.bin"),
+    ],
+)
+def test_documented_commands_that_start_from_weights(line, preset, weights, caplog):
+    """To the letter, with the rank that METRO's launcher adds to every process's flags."""
+    config = parse("body", f"--local_rank=0 {line} --resume_checkpoint {weights}")
+    wanted = load_config("body", preset)
+    assert config == replace(wanted, run=replace(wanted.run, resume_checkpoint=weights))
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["--local_rank"]
+
+
+@pytest.mark.parametrize(
     ("kind", "line", "expected"),
     [
         ("body", "", {}),
@@ -82,6 +99,9 @@ def test_presets_are_the_documented_commands(kind, line, preset):
         ("body", "--eval.only false --optim.channels_last=no", {"optim.channels_last": False}),
         ("body", "--eval.only --run_eval_only --lr 1e-3 --optim.lr .001", {"eval.only": True, "optim.lr": 1e-3}),
         ("body", "--scaling.train_workers none --run.resume_checkpoint=None", {}),
+        ("body", "--run.trackers mlflow,wandb", {"run.trackers": ("mlflow", "wandb")}),
+        ("body", "--run.trackers [mlflow,wandb]", {"run.trackers": ("mlflow", "wandb")}),
+        ("body", "--run.trackers []", {}),
         ("body", "--run.output_dir=a=b", {"run.output_dir": "a=b"}),
     ],
 )  # fmt: skip
@@ -180,6 +200,7 @@ def test_no_warning_without_such_a_flag(caplog):
         ("--optim.lr -1", "optim.lr must be > 0, got -1.0"),
         ("--optim.epochs 2.5", "optim.epochs must be a whole number, got '2.5'"),
         ("--optim.channels_last=maybe", "optim.channels_last must be true or false, got 'maybe'"),
+        ("--run.trackers mlflow,comet", "run.trackers must be a list of mlflow and wandb, got .*comet"),
         ("--run.device tpu", "run.device must be one of auto, cuda, cpu, got 'tpu'"),
         ("--device cuda:1", "--device cuda:1 picks one GPU.*pass --device cuda"),
         ("--device gpu", "run.device must be one of auto, cuda, cpu, got 'gpu'"),

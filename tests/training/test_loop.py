@@ -142,6 +142,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(body, tiny_data, ma
         fit(config, worker, tiny_data(spoil=ask), body=body)
     last = _folder(config) / "checkpoints" / "last"
     assert (read_meta(last).step, read_meta(last).row_in_epoch) == (3, 2)
+    assert "completed successfully" not in (_folder(config) / "log.txt").read_text()
     done = fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(), body=body)
     assert done.result["epochs"] == 2
     assert losses(_folder(config)) == pytest.approx(whole, rel=1e-6)
@@ -224,4 +225,6 @@ def test_log_file_has_metros_lines_with_the_time(whole_run):
     result, _, _ = whole_run
     text = (result.run_dir / "log.txt").read_text()
     assert "METRO INFO: Init model from scratch." in text
+    last = text.splitlines()[-1].split(" ", 2)[2]
+    assert last == "The experiment completed successfully. Finalizing run..."
     assert not logging.getLogger("METRO").handlers, "handlers are taken away again"
