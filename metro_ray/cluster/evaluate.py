@@ -21,9 +21,15 @@ def run_evaluate(kind: Kind, given: Mapping[str, Any]) -> RunSummary:
         given: Settings by dotted key; those of the network are the checkpoint's.
 
     Raises:
-        ConfigError: No checkpoint or no data set is given.
+        ConfigError: No checkpoint or no data set is given, or several views are asked for.
         MetroRayError: As `run_train`.
     """
     if given.get("data.val_yaml") is None:
         raise ConfigError("there is nothing to evaluate on: give --val_yaml a data set")
-    return run_train(config_of_checkpoint(kind, {**given, "eval.only": True}).config)
+    config = config_of_checkpoint(kind, {**given, "eval.only": True}).config
+    if config.eval.multiscale:
+        raise ConfigError(
+            "an evaluation looks at each row once: leave --multiscale_inference out, or run "
+            f"jobs/predict_{kind}.py with it, which measures its fused predictions too"
+        )
+    return run_train(config)

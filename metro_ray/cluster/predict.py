@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from metro_ray.bodies.spec import get_spec
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.run_folder import require_writable
 from metro_ray.config.load import to_dict
 from metro_ray.data.progress import show_progress
 from metro_ray.errors import ConfigError, DataError
+from metro_ray.evaluation import metro_line
 from metro_ray.evaluation.from_checkpoint import Ready, config_of_checkpoint
 from metro_ray.evaluation.prediction_files import PredictionWork, request_of
+from metro_ray.evaluation.protocols import protocol_of
 from metro_ray.evaluation.tta import (
     View,
     ViewPlan,
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from metro_ray.config.schema import Kind, TrainConfig
     from metro_ray.data.bad_rows import BadRow
     from metro_ray.data.rows import RowDataset
+    from metro_ray.inference.prediction_report import Scored
 
 _LOG = logging.getLogger(__name__)
 METRO_EPOCH = 200
@@ -55,15 +59,26 @@ class PredictSummary:
     num_resumed: int
     """Rows that an earlier start of the same job had finished."""
     seconds: float
+    scored: Scored | None
+    """Where the data set is labelled."""
+    config: TrainConfig
 
     def text(self) -> str:
         """A few lines for people."""
         resumed = f" ({self.num_resumed} of them by an earlier start)" if self.num_resumed else ""
         views = "1 view" if self.num_views == 1 else f"{self.num_views} views fused"
-        return (
-            f"prediction  {self.path}\n"
-            f"rows        {self.num_rows}{resumed}, {views}, {self.seconds:.0f} s"
-        )
+        lines = [
+            f"prediction  {self.path}",
+            f"rows        {self.num_rows}{resumed}, {views}, {self.seconds:.0f} s",
+        ]
+        if self.scored is not None:
+            lines += [
+                metro_line(0, self.scored.result.metrics),
+                protocol_of(self.config, get_spec(self.config.model.mesh)).line,
+                f"report      {self.scored.page}",
+                f"rows' errors {self.scored.results_file}",
+            ]
+        return "\n".join(lines)
 
 
 class _Job(NamedTuple):
@@ -76,6 +91,8 @@ class _Job(NamedTuple):
     views: ViewPlan
     output: Path
     work: PredictionWork
+    epoch: int | None
+    """Of the checkpoint, where it is known."""
 
 
 def run_predict(kind: Kind, given: Mapping[str, Any]) -> PredictSummary:
@@ -102,6 +119,7 @@ def run_predict(kind: Kind, given: Mapping[str, Any]) -> PredictSummary:
             _predict_missing(job, plan)
     write = job.work.write_hands if kind == "hand" else job.work.write_arrays
     write(job.output)
+    scored = _score(job)
     job.work.remove()
     return PredictSummary(
         path=job.output,
@@ -109,7 +127,27 @@ def run_predict(kind: Kind, given: Mapping[str, Any]) -> PredictSummary:
         num_views=job.views.num_views,
         num_resumed=resumed,
         seconds=time.monotonic() - started,
+        scored=scored,
+        config=job.config,
     )
+
+
+def _score(job: _Job) -> Scored | None:
+    """Measure the predictions where the data set is labelled and is looked at upright."""
+    from metro_ray.inference.prediction_report import score_predictions
+
+    config = job.config
+    if config.eval.rotation_deg:
+        _LOG.info("no figures: predictions of a turned view are turned, the labels are not")
+        return None
+    one_view = replace(config.eval, multiscale=not config.eval.multiscale)
+    counterpart = output_name(replace(config, eval=one_view), job.epoch)
+    scored = score_predictions(
+        job.work, job.dataset, job.body, config, job.output, job.output.with_name(counterpart)
+    )
+    if scored is None:
+        _LOG.info("no figures: %s has no labelled row", job.dataset.name)
+    return scored
 
 
 def plan_views(config: TrainConfig) -> ViewPlan:
@@ -169,7 +207,7 @@ def _check(kind: Kind, given: Mapping[str, Any]) -> _Job:
             "--output_dir"
         )
     work = PredictionWork(output_dir, _request(ready, dataset, views))
-    return _Job(config, body, dataset, views, output, work)
+    return _Job(config, body, dataset, views, output, work, ready.facts.epoch)
 
 
 def _absolute(config: TrainConfig, assets: Path) -> TrainConfig:

@@ -135,6 +135,16 @@ def root_relative(vertices: Float[Tensor, "B V 3"], body: BodyModel) -> RootRela
     return RootRelative(vertices - root, body.joints_from_mesh(vertices) - root)
 
 
+def target_mesh(targets: Targets, body: BodyModel) -> Float[Tensor, "B V 3"]:
+    """The labelled mesh minus its regressed root, as predictions are measured; metres."""
+    vertices = targets.vertices[-1]
+    if body.spec.joint_targets == "layer":
+        # These targets are relative to the layer's wrist, which is not the regressed one: without
+        # this a perfect mesh would have an error.
+        vertices = vertices - body.root_from_mesh(vertices)
+    return vertices
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout and batch statistics off, and back to how they were."""
@@ -149,11 +159,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 def _rows(batch: Batch, predicted: RootRelative, targets: Targets, body: BodyModel) -> _Rows:
     """Errors of a batch's valid rows, on the CPU."""
     joints = targets.joints_3d[..., :3]
-    vertices = targets.vertices[-1]
-    if body.spec.joint_targets == "layer":
-        # These targets are relative to the layer's wrist, which is not the regressed one: without
-        # this a perfect mesh would have an error.
-        vertices = vertices - body.root_from_mesh(vertices)
+    vertices = target_mesh(targets, body)
     residuals = joint_residuals(predicted.joints, joints, body.spec.center_joints)
     per_joint = residuals.norm(dim=-1)
     aligned = aligned_distances(predicted.joints, joints)

@@ -20,7 +20,7 @@ class PairedDifference(NamedTuple):
     """Of one error: B minus A, millimetres; below zero B is better."""
 
     name: str
-    """Of `figures.TITLES`."""
+    """Of `figures.TITLES`, or a joint."""
     num_rows: int
     a_mm: float
     b_mm: float
@@ -28,8 +28,10 @@ class PairedDifference(NamedTuple):
     low_mm: float
     high_mm: float
     """95 % bootstrap interval of the mean difference over rows."""
-    better_share: float
+    num_better: int
     """Rows in which B has the smaller error."""
+    num_worse: int
+    """Rows in which B has the larger error; the others are equal."""
 
     @property
     def is_clear(self) -> bool:
@@ -49,8 +51,14 @@ def pair_rows(a: PerSample, b: PerSample) -> PairedRows:
     """Match two evaluations by row number and key.
 
     Raises:
-        DataError: they have no row in common.
+        DataError: they have no row in common, or are of different joints.
     """
+    if a.meta["joints"] != b.meta["joints"]:
+        raise DataError(
+            f"{a.path} measures {len(a.meta['joints'])} joints of a {a.meta['kind']}, {b.path} "
+            f"{len(b.meta['joints'])} of a {b.meta['kind']}: their errors cannot be compared; "
+            "compare evaluations of the same joints"
+        )
     places = {pair: i for i, pair in enumerate(zip(b.table.row_id, b.table.keys, strict=True))}
     found = [
         (i, places[pair])
@@ -70,12 +78,14 @@ def row_differences(
     a: PerSample, b: PerSample, rows: PairedRows, name: str
 ) -> Float[np.ndarray, " N"]:
     """B minus A of one error (`mpjpe`, ..), millimetres; NaN where one of them has none."""
-    label = "has_mesh" if "mpve" in name else "has_joints_3d"
-    values = []
-    for sample, chosen in ((a, rows.a_rows), (b, rows.b_rows)):
-        errors = np.where(getattr(sample.table, label), getattr(sample.table, name), np.nan)
-        values.append(1000.0 * errors[chosen])
-    return values[1] - values[0]
+    return _errors_mm(b, rows.b_rows, name) - _errors_mm(a, rows.a_rows, name)
+
+
+def _errors_mm(
+    sample: PerSample, rows: Int[np.ndarray, " N"], name: str
+) -> Float[np.ndarray, " N"]:
+    has_label = sample.table.has_mesh if "mpve" in name else sample.table.has_joints_3d
+    return 1000.0 * np.where(has_label, getattr(sample.table, name), np.nan)[rows]
 
 
 def paired_differences(a: PerSample, b: PerSample, seed: int = 0) -> list[PairedDifference]:
@@ -87,29 +97,64 @@ def paired_differences(a: PerSample, b: PerSample, seed: int = 0) -> list[Paired
         seed: of the bootstrap.
 
     Raises:
-        DataError: they have no row in common.
+        DataError: they have no row in common, or are of different joints.
     """
     rows = pair_rows(a, b)
     found = []
     for name in _ERRORS:
-        differences = row_differences(a, b, rows, name)
-        exists = np.isfinite(differences)
-        if not exists.any():
-            continue
-        low, high = bootstrap_interval(differences[exists], seed)
-        found.append(
-            PairedDifference(
-                name=f"{name}_mm",
-                num_rows=int(exists.sum()),
-                a_mm=1000.0 * _mean(getattr(a.table, name)[rows.a_rows][exists]),
-                b_mm=1000.0 * _mean(getattr(b.table, name)[rows.b_rows][exists]),
-                mean_mm=_mean(differences[exists]),
-                low_mm=low,
-                high_mm=high,
-                better_share=float((differences[exists] < 0).mean()),
-            )
-        )
+        mine, theirs = _errors_mm(a, rows.a_rows, name), _errors_mm(b, rows.b_rows, name)
+        if np.isfinite(mine + theirs).any():
+            found.append(_difference(f"{name}_mm", mine, theirs, seed))
     return found
+
+
+def joint_differences(
+    a: PerSample, b: PerSample, *, aligned: bool, seed: int = 0
+) -> list[PairedDifference]:
+    """The same of each joint, by its name; none where the rows have no labelled joints.
+
+    Args:
+        a: the evaluation to compare with.
+        b: the other one.
+        aligned: errors after Procrustes alignment, else after root alignment.
+        seed: of the bootstrap.
+
+    Raises:
+        DataError: they have no row in common, or are of different joints.
+    """
+    rows = pair_rows(a, b)
+    column = "pa_joint_errors" if aligned else "joint_errors"
+    mine, theirs = (
+        1000.0 * np.asarray(getattr(sample.table, column), np.float64)[chosen]
+        for sample, chosen in ((a, rows.a_rows), (b, rows.b_rows))
+    )
+    if not np.isfinite(mine + theirs).any():
+        return []
+    return [
+        _difference(str(name), mine[:, joint], theirs[:, joint], seed)
+        for joint, name in enumerate(a.meta["joints"])
+    ]
+
+
+def _difference(
+    name: str, a_mm: Float[np.ndarray, " N"], b_mm: Float[np.ndarray, " N"], seed: int
+) -> PairedDifference:
+    """Of rows that have both numbers; at least one has."""
+    exists = np.isfinite(a_mm) & np.isfinite(b_mm)
+    mine, theirs = a_mm[exists], b_mm[exists]
+    differences = theirs - mine
+    low, high = bootstrap_interval(differences, seed)
+    return PairedDifference(
+        name=name,
+        num_rows=len(differences),
+        a_mm=_mean(mine),
+        b_mm=_mean(theirs),
+        mean_mm=_mean(differences),
+        low_mm=low,
+        high_mm=high,
+        num_better=int((differences < 0).sum()),
+        num_worse=int((differences > 0).sum()),
+    )
 
 
 def bootstrap_interval(

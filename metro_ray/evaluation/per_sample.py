@@ -13,19 +13,31 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Float, Float32
 
+from metro_ray.config.load import to_dict
 from metro_ray.errors import DataError
-from metro_ray.evaluation.figures import Figures, figures_of
+from metro_ray.evaluation.figures import TITLES, Figures, figures_of, shown
+from metro_ray.evaluation.protocols import protocol_of
 from metro_ray.evaluation.result import ERROR_NAMES, EvaluationTable
 from metro_ray.training.files import null_for_nan, write_bytes
+from metro_ray.training.system import describe_environment
+
+if TYPE_CHECKING:
+    import torch
+
+    from metro_ray.bodies.spec import MeshSpec
+    from metro_ray.config.schema import TrainConfig
+    from metro_ray.evaluation.result import EvaluationResult
 
 FOLDER = "per_sample"
+METRO_NAMES = ("mpve", "mpjpe", "pa_mpjpe")
+"""Errors that METRO averages, in the order of its line."""
 _META = b"metro_ray"
 _FORMAT = 1
 _EPOCH = re.compile(r"epoch-(\d+)\.parquet")
@@ -38,7 +50,7 @@ class PerSample(NamedTuple):
     path: Path
     table: EvaluationTable
     meta: dict[str, Any]
-    """`kind`, `joints` (names), `protocol`, `epoch`, `config` (dotted keys), `checkpoint`."""
+    """See `describe_result`."""
 
     @property
     def figures(self) -> Figures:
@@ -51,13 +63,67 @@ def epoch_file(run_dir: Path, epoch: int) -> Path:
     return run_dir / FOLDER / f"epoch-{epoch:03d}.parquet"
 
 
+def describe_result(
+    config: TrainConfig,
+    spec: MeshSpec,
+    result: EvaluationResult,
+    *,
+    epoch: int,
+    world_size: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What the rows of an evaluation are about, as plain values.
+
+    `kind`, `joints` (names), `protocol`, `epoch`, `config` (as `to_dict` gives it), `means` (of
+    `figures.TITLES`), `environment` (machine and versions), and `metro_averages`: what METRO's own
+    averaging makes of the rows with so many `processes` and `batch_size`, millimetres.
+
+    Args:
+        config: of the run.
+        spec: of the mesh.
+        result: of the evaluation.
+        epoch: complete epochs of the run; 0 for an evaluation alone.
+        world_size: processes that evaluated.
+        device: of this one.
+    """
+    batch_size = config.eval.per_gpu_batch_size
+    averages = result.table.metro_averages(batch_size, world_size)
+    return {
+        "kind": config.kind,
+        "joints": list(spec.joints.names),
+        "protocol": protocol_of(config, spec).values(),
+        "epoch": epoch,
+        "config": to_dict(config),
+        "means": result.figures.means,
+        "metro_averages": {
+            "processes": world_size,
+            "batch_size": batch_size,
+            **{f"{name}_mm": 1000.0 * getattr(averages, name) for name in METRO_NAMES},
+        },
+        "environment": describe_environment(device),
+    }
+
+
+def averages_line(averages: Mapping[str, float | None]) -> str:
+    """METRO's own averages of `describe_result` in words; they depend on how rows were shared."""
+    parts = [
+        f"{TITLES[f'{name}_mm'][0]} {shown(f'{name}_mm', math.nan if value is None else value)}"
+        for name in METRO_NAMES
+        for value in (averages[f"{name}_mm"],)
+    ]
+    return (
+        f"METRO's own averaging of the same rows ({averages['processes']} processes, batches of "
+        f"{averages['batch_size']}): {', '.join(parts)}"
+    )
+
+
 def write_per_sample(path: Path, table: EvaluationTable, meta: Mapping[str, Any]) -> None:
     """Write the rows of an evaluation, whole or not at all.
 
     Args:
         path: of the file; its folder is made.
         table: rows of all processes.
-        meta: plain values, see `PerSample.meta`.
+        meta: plain values, see `describe_result`.
     """
     labels = {"mpjpe": table.has_joints_3d, "pa_mpjpe": table.has_joints_3d}
     labels |= {"mpve": table.has_mesh, "pa_mpve": table.has_mesh}
@@ -106,6 +172,27 @@ def read_per_sample(path: Path) -> PerSample:
         **numbers,
     )
     return PerSample(path, table, meta)
+
+
+def find_results(path: Path) -> PerSample:
+    """The results that a path names: a file, or of a run's folder those of its best epoch.
+
+    The best is the one that checkpoints are ranked by: of the lowest PA-MPJPE where joints are
+    labelled.
+
+    Raises:
+        DataError: there are none, with what to do.
+    """
+    if not path.is_dir():
+        return read_per_sample(path)
+    found = sorted((path / FOLDER).glob("epoch-*.parquet"))
+    if not found:
+        raise DataError(
+            f"{path} has no per-sample results ({FOLDER}/epoch-NNN.parquet): they are written by "
+            "validations of a training and by jobs/eval_body.py and jobs/eval_hand.py; evaluate "
+            "its checkpoint, or name a Parquet file of results"
+        )
+    return read_per_sample(min(found, key=_rank))
 
 
 def keep_best_and_last(run_dir: Path) -> None:

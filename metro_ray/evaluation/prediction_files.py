@@ -77,6 +77,8 @@ class PredictionWork:
         text = json.dumps(request, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
         self.num_rows = int(request["rows"])
+        self.weights = str(request["weights"])
+        """Digest of the network's weights."""
         if self.num_rows == 0:
             raise DataError(f"{request['data']} has no rows to predict")
         self.folder = output_dir / f".prediction-{digest}"
@@ -138,6 +140,19 @@ class PredictionWork:
         partial.replace(path)
         fsync_folder(path.parent)
         return path
+
+    def runs(self) -> Iterator[PredictedRows]:
+        """All rows in the order of the data set, some at a time.
+
+        Raises:
+            DataError: rows are missing.
+        """
+        self._require_whole()
+        first = 0
+        for keys, joints, vertices in self._in_order("keys", "joints", "vertices"):
+            rows = np.arange(first, first + len(keys))
+            yield PredictedRows(rows, keys.tolist(), joints, vertices)
+            first += len(keys)
 
     def remove(self) -> None:
         """Remove the work folder, when the output is there."""

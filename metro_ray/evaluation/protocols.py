@@ -134,9 +134,17 @@ def protocol_of(config: TrainConfig, spec: MeshSpec) -> ProtocolUsed:
         protocol=protocol,
         mesh=spec.name,
         data=config.data.val_yaml or "none",
-        views=f"scale {scale:g}, rotation {rotation:g} deg, data.crop {config.data.crop}",
+        views=f"{_views(config)}, data.crop {config.data.crop}",
         departures=tuple(departures),
     )
+
+
+def _views(config: TrainConfig) -> str:
+    if not config.eval.multiscale:
+        return f"scale {config.eval.scale_factor:g}, rotation {config.eval.rotation_deg:g} deg"
+    views = config.views
+    count = f"{len(views.scales)} scales x {len(views.rotations_deg)} rotations"
+    return f"{count}{' x 2 sides' if views.flip else ''} fused"
 
 
 def guess_protocol(val_yaml: str, kind: str) -> str:

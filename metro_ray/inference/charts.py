@@ -70,6 +70,18 @@ def spread(title: str, unit: str, values: Float[np.ndarray, " N"], num_bins: int
     return histogram(title, unit, edges, np.histogram(values, edges)[0])
 
 
+def signed_spread(
+    title: str, unit: str, values: Float[np.ndarray, " N"], num_bins: int = 30
+) -> str:
+    """Histogram of differences around 0; the outermost bins have the rest of 1 %."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ""
+    top = _round_up(float(np.percentile(np.abs(values), 99.0)))
+    edges = np.concatenate([[-np.inf], np.linspace(-top, top, num_bins + 1), [np.inf]])
+    return histogram(title, unit, edges, np.histogram(values, edges)[0])
+
+
 def bars(title: str, unit: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     """Horizontal bars, a group a name; missing numbers (NaN) have none."""
     numbers = np.array(list(series.values()), np.float64)

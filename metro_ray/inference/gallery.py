@@ -41,6 +41,13 @@ class GalleryItem:
     truth: Float32[np.ndarray, "V 3"] | None = None
     """Ground-truth mesh, metres, relative to the root, where there is one."""
 
+    @property
+    def vertex_errors_mm(self) -> Float32[np.ndarray, " V"] | None:
+        """Distance of each vertex from the truth, millimetres; None without it."""
+        if self.truth is None:
+            return None
+        return np.linalg.norm(1000.0 * (self.result.vertices - self.truth), axis=1)
+
 
 def write_gallery(
     folder: str | Path,

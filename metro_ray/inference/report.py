@@ -7,71 +7,21 @@ again from a run's folder at any time. Self-contained; no network, no script.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
+from metro_ray.config.load import from_dict
 from metro_ray.evaluation.figures import TITLES, shown
-from metro_ray.evaluation.per_sample import PerSample
+from metro_ray.evaluation.per_sample import METRO_NAMES, PerSample
 from metro_ray.evaluation.published import published_rows
 from metro_ray.inference.charts import bars, curves, spread
-from metro_ray.inference.page import document, encode_jpeg, figure, table
-from metro_ray.inference.report_tta import augmentation_section
+from metro_ray.inference.page import document, table
+from metro_ray.inference.report_paired import augmentation_section
+from metro_ray.inference.report_parts import STYLE, environment_list, section, settings_table
+from metro_ray.inference.report_rows import Pictures, rows_section
 from metro_ray.training.files import write_bytes
-
-STYLE = """
-main > section { margin-top: 1.8rem; } section > h2 { font-size: 1.25rem; margin-bottom: .5rem; }
-h3 { margin: 0 0 .5rem; font-size: 1rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; }
-.tiles article { padding: .7rem .9rem; } .tiles b { display: block; font-size: 1.5rem;
-  font-weight: 600; font-variant-numeric: tabular-nums; }
-.tiles small { color: var(--quiet); display: block; }
-.charts { display: grid; gap: 1rem; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
-.rows { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 430px), 1fr)); }
-.rows .panels { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem;
-  margin-top: .5rem; }
-.rows img { width: 100%; aspect-ratio: 1; border-radius: 8px; }
-.rows h3 { overflow-wrap: anywhere; margin: 0; font-weight: 600; font-size: .95rem; }
-@media (max-width: 560px) { .rows .panels { grid-template-columns: repeat(2, 1fr); }
-  body { padding: 1rem; } }
-.scale { display: flex; align-items: center; gap: .6rem; color: var(--quiet);
-  margin: .2rem 0 .8rem; flex-wrap: wrap; }
-.scale i { width: 180px; height: 12px; border-radius: 6px; background: linear-gradient(90deg,
-  #440154, #3b528b, #21918c, #5ec962, #fde725); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
-dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 560px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
-.notice { border-left: 4px solid var(--second); padding: .5rem .9rem; background: var(--card); }
-details { margin-top: .6rem; }
-"""
-_GROUPS = {"worst": "Worst rows", "typical": "Typical rows", "best": "Best rows"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ErrorPicture:
-    """A row of the data set to look at."""
-
-    group: str
-    """`worst`, `typical` or `best`."""
-    key: str
-    errors_mm: Mapping[str, float]
-    """By short name, as the evaluation measured them."""
-    panels: Mapping[str, UInt8[np.ndarray, "S S 3"]]
-    """RGB pictures by caption."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pictures:
-    """Rows to look at, and what the brightest error colour means."""
-
-    items: Sequence[ErrorPicture]
-    most_mm: float
-    ranked_by: str
 
 
 def write_report(
@@ -109,17 +59,14 @@ def write_report(
         _charts(sample),
         "" if augmented is None else augmentation_section(sample, augmented),
         "" if pictures is None else rows_section(pictures),
+        section("Settings", settings_table(from_dict(sample.meta["config"]))),
+        section("Where it was measured", environment_list(sample.meta["environment"])),
     ]
     body = f"<main>{''.join(sections)}</main>"
     text = document(title=title, notes=notes, style=STYLE, body=body)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.encode())
     return path
-
-
-def section(title: str, content: str) -> str:
-    """A part of the page with its heading; "" without content."""
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
 def _tiles(sample: PerSample) -> str:
@@ -149,7 +96,25 @@ def _figures(sample: PerSample, baseline: Mapping[str, float]) -> str:
         f"{counts['rows']} rows, {counts['joint_rows']} with 3D joints, {counts['mesh_rows']} with "
         f"a mesh, {counts['accel_frames']} frames with both neighbours. {figures.rule.text}."
     )
-    return section("Figures", table(head, lines, caption=caption, num_text=2))
+    exact = table(head, lines, caption=caption, num_text=2)
+    return section("Figures", exact + _metro_averages(sample))
+
+
+def _metro_averages(sample: PerSample) -> str:
+    """METRO's own averages beside the exact ones."""
+    averages = sample.meta["metro_averages"]
+    means = sample.figures.means
+    lines = [
+        [TITLES[f"{name}_mm"][0], _millimetres(averages[f"{name}_mm"]), _millimetres(exact)]
+        for name in METRO_NAMES
+        for exact in (means[f"{name}_mm"],)
+    ]
+    caption = (
+        f"{averages['processes']} processes, batches of {averages['batch_size']}: METRO averages "
+        "the processes' averages and counts padded rows twice, so its figures depend on both"
+    )
+    compared = table(["figure", "METRO's averaging", "exact"], lines, caption=caption)
+    return f"<details><summary>METRO's own averaging</summary>{compared}</details>"
 
 
 def _protocol(sample: PerSample) -> str:
@@ -195,6 +160,10 @@ def _published(sample: PerSample) -> str:
     return section("Published figures", shown_table)
 
 
+def _millimetres(value: float | None) -> str:
+    return "-" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+
 def _number(value: float | None) -> str:
     if value is None or not np.isfinite(value):
         return "-"
@@ -229,30 +198,3 @@ def _charts(sample: PerSample) -> str:
     as_table = table(["joint", plain, aligned], lines, caption="Mean error by joint, mm")
     details = f"<details><summary>Errors by joint as a table</summary>{as_table}</details>"
     return section("Errors", f'<div class="charts">{"".join(drawn)}</div>{details}')
-
-
-def rows_section(pictures: Pictures) -> str:
-    parts = [
-        f'<p class="scale">Error of each vertex: 0 mm <i role="img" aria-label="colour scale from '
-        f'dark blue for 0 to yellow"></i> {pictures.most_mm:.0f} mm and more. Rows are ranked by '
-        f"{escape(pictures.ranked_by)}.</p>"
-    ]
-    for group, title in _GROUPS.items():
-        cards = "".join(_card(item) for item in pictures.items if item.group == group)
-        if cards:
-            parts.append(f'<h3>{title}</h3><div class="rows">{cards}</div>')
-    return section("Rows to look at", "".join(parts)) if len(parts) > 1 else ""
-
-
-def _card(item: ErrorPicture) -> str:
-    errors = ", ".join(
-        f"{name} {value:.1f} mm" for name, value in item.errors_mm.items() if np.isfinite(value)
-    )
-    panels = "".join(
-        figure(encode_jpeg(panel), panel.shape[:2], f"{item.key}: {caption}. {errors}", caption)
-        for caption, panel in item.panels.items()
-    )
-    return (
-        f'<article><h3>{escape(item.key)}</h3><p class="notes">{escape(errors)}</p>'
-        f'<div class="panels">{panels}</div></article>'
-    )

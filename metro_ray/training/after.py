@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from metro_ray.errors import MetroRayError
 from metro_ray.evaluation import evaluate_baseline, mean_mesh
+from metro_ray.evaluation.per_sample import epoch_file, read_per_sample
+from metro_ray.inference.report import write_report
 from metro_ray.training.checkpoint import load_checkpoint
 from metro_ray.training.curves import draw_curves
 from metro_ray.training.data_source import label_batches, open_split
 from metro_ray.training.files import null_for_nan, write_json
 from metro_ray.training.pictures import render_gallery
 from metro_ray.training.ranked import ranked_pictures
-from metro_ray.training.report import write_run_report
+from metro_ray.training.report import FILE, write_run_report
 from metro_ray.training.system import code_state, describe_hardware, versions
 
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
+    from metro_ray.inference.report_rows import Pictures
     from metro_ray.models import Metro
     from metro_ray.training.summary import RunSummary
 
@@ -176,6 +179,8 @@ def _draw(
             pictures = ranked_pictures(summary, result.get("checkpoint_epoch", 0), model, body)
         except MetroRayError as error:
             _LOG.warning("no ranked rows in the report: %s", error)
+        if summary.config.eval.only:
+            return write_evaluation_report(summary, baseline, pictures)
         return write_run_report(summary, body.spec, result, pictures)
 
     drawings = {
@@ -190,6 +195,34 @@ def _draw(
         except MetroRayError as error:
             result["reasons"][name] = str(error)
             _LOG.warning("no %s: %s", name, error)
+
+
+def write_evaluation_report(
+    summary: RunSummary, baseline: Mapping[str, float], pictures: Pictures | None
+) -> Path:
+    """Write the page of a run that only evaluated.
+
+    Args:
+        summary: Of the run.
+        baseline: `baseline/..` figures of the mean mesh; empty without them.
+        pictures: Rows to look at.
+
+    Raises:
+        DataError: There was nothing to evaluate.
+    """
+    config, folder = summary.config, summary.run_dir
+    count = summary.bad_rows["count"]
+    return write_report(
+        folder / FILE,
+        read_per_sample(epoch_file(folder, 0)),
+        title=f"{folder.name}: METRO {config.kind}, {config.model.arch}, evaluated",
+        baseline={name.removeprefix("baseline/"): value for name, value in baseline.items()},
+        pictures=pictures,
+        notes=[
+            f"Weights: {config.run.resume_checkpoint or 'none, as a run starts'}.",
+            *([f"{count} rows could not be read; result.json lists them."] if count else []),
+        ],
+    )
 
 
 def _exists(value: float | None) -> bool:

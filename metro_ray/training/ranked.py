@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metro_ray.evaluation.per_sample import epoch_file, read_per_sample
 from metro_ray.inference.render import draw_joints, error_view, overlay
-from metro_ray.inference.report import ErrorPicture, Pictures
+from metro_ray.inference.report_rows import ErrorPicture, Pictures, color_limit_mm
 from metro_ray.inference.result import close_up
 from metro_ray.training.data_source import open_split
 from metro_ray.training.pictures import GalleryItem, predict_rows
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 _PANEL_PX = 256
 _EACH = 3
-_SHOWN_SHARE = 95
-"""Percentile of the shown vertices' errors that has the brightest colour."""
-_STEP_MM = 10.0
 
 
 def ranked_pictures(
@@ -51,10 +47,8 @@ def ranked_pictures(
     groups, ranked_by = _choose(read_per_sample(path).table)
     row_ids = [row_id for rows in groups.values() for row_id in rows]
     items = predict_rows(summary.config, dataset, row_ids, model, body)
-    errors = {row_id: _vertex_errors(item) for row_id, item in items.items()}
-    known = [found for found in errors.values() if found is not None]
-    most = float(np.percentile(np.concatenate(known), _SHOWN_SHARE)) if known else 0.0
-    most = _STEP_MM * max(1, math.ceil(most / _STEP_MM))
+    errors = {row_id: item.vertex_errors_mm for row_id, item in items.items()}
+    most = color_limit_mm([found for found in errors.values() if found is not None])
     pictures = [
         _picture(group, items[row_id], errors[row_id], most)
         for group, rows in groups.items()
@@ -76,13 +70,6 @@ def _choose(table: EvaluationTable) -> tuple[dict[str, list[int]], str]:
     if len(ranked) >= 3:
         groups |= {"typical": ranked[start : start + each], "best": ranked[:each]}
     return groups, "MPVE" if by_mesh else "PA-MPJPE"
-
-
-def _vertex_errors(item: GalleryItem) -> np.ndarray | None:
-    """Distance of each vertex from the truth, (V,), millimetres; None without a labelled mesh."""
-    if item.truth is None:
-        return None
-    return 1000.0 * np.linalg.norm(item.result.vertices - item.truth, axis=1).astype(np.float32)
 
 
 def _picture(

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 
-from metro_ray.config.load import diff_from_default, load_config, value_of
 from metro_ray.evaluation.protocols import protocol_of
 from metro_ray.inference.line_chart import STYLE as CHART_STYLE
 from metro_ray.inference.page import document, encode_jpeg, figure, table
-from metro_ray.inference.report import STYLE, Pictures, rows_section, section
+from metro_ray.inference.report_parts import STYLE, environment_list, section, settings_table
+from metro_ray.inference.report_rows import Pictures, rows_section
 from metro_ray.training.files import write_bytes
 from metro_ray.training.report_charts import charts
-from metro_ray.training.system import code_state, describe_hardware, versions
+from metro_ray.training.system import describe_environment
 
 if TYPE_CHECKING:
     from metro_ray.bodies.spec import MeshSpec
-    from metro_ray.config.schema import TrainConfig
     from metro_ray.training.recorder import CsvRow
     from metro_ray.training.summary import RunSummary
 
@@ -73,8 +72,8 @@ def write_run_report(
         section("Errors", _errors(facts)),
         section("Curves", _curves(facts)),
         _epoch_picture(folder) if pictures is None else rows_section(pictures),
-        section("Settings that differ from the defaults", _settings(facts.run.config)),
-        section("Where it ran", _environment(facts)),
+        section("Settings that differ from the defaults", settings_table(facts.run.config)),
+        section("Where it ran", environment_list(describe_environment(facts.run.device))),
         section("Starts", _starts(facts)),
         section("Left out", _left_out(facts)),
         section("Files", _files(folder)),
@@ -176,25 +175,6 @@ def _epoch_picture(folder: Path) -> str:
     words = "photograph, mesh over it, joints over it, mesh from the side"
     shown = figure(jpeg, picture.shape[:2], f"{name}: {words}", words)
     return section(f"Predictions after {name}", f'<div class="epoch">{shown}</div>')
-
-
-def _settings(config: TrainConfig) -> str:
-    default = load_config(config.kind)
-    changed = diff_from_default(config)
-    lines = [
-        [name, _plain(value), _plain(value_of(default, name))] for name, value in changed.items()
-    ]
-    caption = f"METRO's defaults for a {config.kind}; all settings are in config.yaml"
-    return table(["setting", "this run", "default"], lines, caption=caption, num_text=3)
-
-
-def _environment(facts: _Facts) -> str:
-    found = {**describe_hardware(facts.run.device), **versions(), "code": code_state()}
-    items = "".join(
-        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
-        for name, value in found.items()
-    )
-    return f"<article><dl>{items}</dl></article>"
 
 
 def _starts(facts: _Facts) -> str:

@@ -17,6 +17,11 @@ _OTHERS = ("ray", "numpy", "opencv-python", "body-models")
 _GIT_TIMEOUT_S = 10.0
 
 
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Machine, device, versions and state of the code, for people."""
+    return {**describe_hardware(device), **versions(), "code": code_state()}
+
+
 def versions() -> dict[str, str]:
     """Of metro_ray, torch, python, and what else changes numbers where it is installed."""
     found = {

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metro_ray.config.load import to_dict
 from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.evaluation.figures import TITLES, shown
-from metro_ray.evaluation.per_sample import epoch_file, keep_best_and_last, write_per_sample
+from metro_ray.evaluation.per_sample import (
+    averages_line,
+    describe_result,
+    epoch_file,
+    keep_best_and_last,
+    write_per_sample,
+)
 from metro_ray.evaluation.protocols import protocol_of
 from metro_ray.training.logs import METRO, log_validation
 
@@ -61,15 +66,28 @@ def validate(
         METRO.info("No validation: data.val_yaml is not given, or has no readable row")
         return {}
     log_validation(metro_line(epoch, result.metrics))
-    _log_figures(config, body, result)
     if worker.rank == 0:
-        _write(config, body, result, epoch)
+        _tell(config, worker, body, result, epoch)
     return result.metrics
 
 
-def _log_figures(config: TrainConfig, body: BodyModel, result: EvaluationResult) -> None:
-    used = protocol_of(config, body.spec)
-    METRO.info("%s", used.line)
+def _tell(
+    config: TrainConfig,
+    worker: WorkerContext,
+    body: BodyModel,
+    result: EvaluationResult,
+    epoch: int,
+) -> None:
+    """Log all figures with their protocol, METRO's own averages too, and write the rows."""
+    meta = describe_result(
+        config,
+        body.spec,
+        result,
+        epoch=epoch,
+        world_size=worker.world_size,
+        device=worker.device,
+    )
+    METRO.info("%s", protocol_of(config, body.spec).line)
     means, counts = result.figures.means, result.figures.counts
     parts = [f"{TITLES[name][0]} {shown(name, value)}" for name, value in means.items()]
     rows = f"{counts['rows']} rows ({counts['joint_rows']} with joints, {counts['mesh_rows']} with "
@@ -77,18 +95,8 @@ def _log_figures(config: TrainConfig, body: BodyModel, result: EvaluationResult)
     METRO.info("%s", result.figures.rule.text)
     if counts["accel_frames"]:
         METRO.info("Acceleration: %d frames with both neighbours", counts["accel_frames"])
-
-
-def _write(config: TrainConfig, body: BodyModel, result: EvaluationResult, epoch: int) -> None:
+    METRO.info("%s", averages_line(meta["metro_averages"]))
     folder = Path(config.run.output_dir)
-    meta = {
-        "kind": config.kind,
-        "joints": list(body.spec.joints.names),
-        "protocol": protocol_of(config, body.spec).values(),
-        "epoch": epoch,
-        "config": to_dict(config),
-        "means": result.figures.means,
-    }
     write_per_sample(epoch_file(folder, epoch), result.table, meta)
     if not config.eval.only:
         keep_best_and_last(folder)

@@ -6,41 +6,18 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from result_tables import META, make_table, write_results
 
 from metro_ray.bodies.joints import J14
 from metro_ray.errors import DataError
 from metro_ray.evaluation.figures import figures_of
 from metro_ray.evaluation.per_sample import (
     epoch_file,
+    find_results,
     keep_best_and_last,
     read_per_sample,
     write_per_sample,
 )
-from metro_ray.evaluation.result import EvaluationTable
-
-META = {"kind": "body", "joints": list(J14.names), "epoch": 1, "protocol": {"name": "open"}}
-
-
-def make_table(rows, seed=0, mesh=None, joints=None):
-    rng = np.random.default_rng(seed)
-    errors = rng.gamma(4.0, 0.02, (rows, 14)).astype(np.float32)
-    aligned = (0.7 * errors).astype(np.float32)
-    accel = rng.uniform(0, 0.01, rows)
-    accel[::3] = np.nan
-    return EvaluationTable(
-        row_id=np.arange(rows) * 2,
-        keys=tuple(f"seq/image_{i:05d}.jpg" for i in range(rows)),
-        source=rng.integers(0, 3, rows),
-        mpjpe=errors.mean(axis=1, dtype=np.float64),
-        pa_mpjpe=aligned.mean(axis=1, dtype=np.float64),
-        mpve=rng.gamma(4.0, 0.03, rows),
-        pa_mpve=rng.gamma(4.0, 0.02, rows),
-        accel=accel,
-        has_joints_3d=np.ones(rows, bool) if joints is None else joints,
-        has_mesh=np.ones(rows, bool) if mesh is None else mesh,
-        joint_errors=errors,
-        pa_joint_errors=aligned,
-    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,3 +66,15 @@ def test_other_files_are_refused_by_name(tmp_path):
     (tmp_path / "text.parquet").write_text("hello")
     with pytest.raises(DataError, match=r"text\.parquet: not a readable Parquet file"):
         read_per_sample(tmp_path / "text.parquet")
+
+
+def test_a_run_is_represented_by_its_best_epoch(tmp_path):
+    for epoch, factor in ((2, 1.0), (4, 0.8), (5, 1.2)):
+        write_results(tmp_path, make_table(6, factor=factor), epoch)
+    assert find_results(tmp_path).meta["epoch"] == 4
+    assert find_results(epoch_file(tmp_path, 5)).meta["epoch"] == 5
+
+
+def test_a_folder_without_results_is_told_what_writes_them(tmp_path):
+    with pytest.raises(DataError, match=r"has no per-sample results .*jobs/eval_body\.py"):
+        find_results(tmp_path)

@@ -16,7 +16,7 @@ from metro_ray.evaluation.prediction_files import PredictedRows, PredictionWork
 
 
 def request(num_rows, **more):
-    return {"rows": num_rows, "data": "val.yaml", **more}
+    return {"rows": num_rows, "data": "val.yaml", "weights": "abc", **more}
 
 
 def predictions(num_rows, num_vertices=5, seed=0):

@@ -1,0 +1,70 @@
+"""What pages of runs, evaluations and comparisons share: style, sections, settings, environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from metro_ray.config.load import diff_from_default, load_config, value_of
+from metro_ray.inference.page import table
+
+if TYPE_CHECKING:
+    from metro_ray.config.schema import TrainConfig
+
+STYLE = """
+main > section { margin-top: 1.8rem; } section > h2 { font-size: 1.25rem; margin-bottom: .5rem; }
+h3 { margin: 0 0 .5rem; font-size: 1rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; }
+.tiles article { padding: .7rem .9rem; } .tiles b { display: block; font-size: 1.5rem;
+  font-weight: 600; font-variant-numeric: tabular-nums; }
+.tiles small { color: var(--quiet); display: block; }
+.charts { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
+.rows { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 430px), 1fr)); }
+.rows .panels { display: grid; grid-template-columns: repeat(4, 1fr); gap: .5rem;
+  margin-top: .5rem; }
+.rows img { width: 100%; aspect-ratio: 1; border-radius: 8px; }
+.rows h3 { overflow-wrap: anywhere; margin: 0; font-weight: 600; font-size: .95rem; }
+@media (max-width: 560px) { .rows .panels { grid-template-columns: repeat(2, 1fr); }
+  body { padding: 1rem; } }
+.scale { display: flex; align-items: center; gap: .6rem; color: var(--quiet);
+  margin: .2rem 0 .8rem; flex-wrap: wrap; }
+.scale i { width: 180px; height: 12px; border-radius: 6px; background: linear-gradient(90deg,
+  #440154, #3b528b, #21918c, #5ec962, #fde725); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
+dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 560px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+.notice { border-left: 4px solid var(--second); padding: .5rem .9rem; background: var(--card); }
+details { margin-top: .6rem; }
+"""
+
+
+def section(title: str, content: str) -> str:
+    """A part of the page with its heading; "" without content."""
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def settings_table(config: TrainConfig) -> str:
+    """Settings that differ from METRO's defaults, beside these."""
+    default = load_config(config.kind)
+    lines = [
+        [name, _plain(value), _plain(value_of(default, name))]
+        for name, value in diff_from_default(config).items()
+    ]
+    caption = f"Settings that differ from METRO's defaults for a {config.kind}"
+    return table(["setting", "this run", "default"], lines, caption=caption, num_text=3)
+
+
+def environment_list(values: Mapping[str, Any]) -> str:
+    """Machine and versions: names beside values."""
+    items = "".join(
+        f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(str(value))}</dd>"
+        for name, value in values.items()
+    )
+    return f"<article><dl>{items}</dl></article>" if items else ""
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
