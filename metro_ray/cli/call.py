@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from metro_ray.errors import DataError, MetroRayError, RequestError
@@ -118,16 +119,23 @@ def _each(photos: Sequence[Source], send: Any, parallel: int, tally: _Tally) -> 
     Raises:
         RequestError: nobody answers, or the key is refused: the others would fare no better.
     """
+    stop = Event()
+
+    def attempt(photo: Source) -> Path | MetroRayError | None:
+        try:
+            return None if stop.is_set() else send(photo)
+        except MetroRayError as error:
+            if isinstance(error, RequestError) and error.status in _HOPELESS:
+                stop.set()
+                raise
+            return error
+
     with ThreadPoolExecutor(max(1, parallel)) as pool:
-        futures = [(photo, pool.submit(send, photo)) for photo in photos]
-        for photo, future in futures:
-            try:
-                tally.written.append(future.result())
-            except MetroRayError as error:
-                if isinstance(error, RequestError) and error.status in _HOPELESS:
-                    pool.shutdown(cancel_futures=True)
-                    raise
-                tally.failures[photo.name] = str(error)
+        for photo, outcome in zip(photos, pool.map(attempt, photos), strict=True):
+            if isinstance(outcome, MetroRayError):
+                tally.failures[photo.name] = str(outcome)
+            elif outcome is not None:
+                tally.written.append(outcome)
             yield 1
 
 
