@@ -201,6 +201,9 @@ class ScalingConfig(Strict):
     """Logical CPUs of each rank; None leaves a share of the cluster's CPUs for data tasks."""
     start_timeout_s: float = 120.0
     """How long to wait for the ranks to start before giving up."""
+    wait_for_machines_s: float = 0.0
+    """How long to wait for machines where train_workers asks for more ranks than the cluster has
+    place for; its autoscaler is asked for them."""
 
     def __post_init__(self) -> None:
         at_least(1, "scaling", self, "train_workers", "min_train_workers")
@@ -209,6 +212,10 @@ class ScalingConfig(Strict):
             most = f"at most scaling.train_workers ({self.train_workers})"
             require(fits, "scaling.min_train_workers", most, self.min_train_workers)
         positive("scaling", self, "cpus_per_worker", "start_timeout_s")
+        at_least(0, "scaling", self, "wait_for_machines_s")
+        rule = "0 without scaling.train_workers, which says what to wait for"
+        fits = self.train_workers is not None or self.wait_for_machines_s == 0
+        require(fits, "scaling.wait_for_machines_s", rule, self.wait_for_machines_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

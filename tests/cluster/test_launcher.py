@@ -36,9 +36,22 @@ def test_its_first_nodes_run_one_rank_per_gpu_and_leave_cpus_for_data(launcher):
     assert head["CPU"] == 0
 
 
+def test_spot_machines_are_like_the_others_and_only_there_when_asked_for(launcher):
+    kinds = launcher["available_node_types"]
+    spot, steady = kinds["gpu_8_spot"], kinds["gpu_8"]
+    assert spot["min_workers"] == 0
+    assert spot["resources"] == steady["resources"]
+    market = spot["node_config"].pop("InstanceMarketOptions")
+    assert market == {"MarketType": "spot"}
+    assert spot["node_config"] == steady["node_config"]
+    most = sum(kind.get("max_workers", 0) for kind in kinds.values())
+    assert most == launcher["max_workers"]
+
+
 def test_every_node_gets_the_token_and_the_package(launcher):
     assert "--env RAY_AUTH_MODE=token" in launcher["docker"]["run_options"]
     assert "/home/ray/.ray/auth_token" in launcher["file_mounts"]
     source = next(iter(launcher["file_mounts"]))
-    assert f"{source}[ray,open,plots]" in launcher["setup_commands"][0]
+    assert any(f"{source}[ray,open,plots]" in command for command in launcher["setup_commands"])
+    assert "chmod 600 /home/ray/.ray/auth_token" in launcher["setup_commands"]
     assert "0.0.0.0" not in LAUNCHER.read_text()
