@@ -78,7 +78,7 @@ def run_tune(request: SweepRequest, say: Say) -> SweepSummary:
 
     Raises:
         MetroRayError: Settings, files or resources; or no trial came to anything.
-        RunStopped: The sweep was asked to end and can go on.
+        RunStopped: SIGTERM asked the sweep to end; it can go on.
     """
     from metro_ray.bodies import load_body
     from metro_ray.sweeps.footprint import Footprints
@@ -99,12 +99,20 @@ def run_tune(request: SweepRequest, say: Say) -> SweepSummary:
     left = num_trials(record.sweep, record.space) - sum(
         trial.has_ended for trial in ledger.trials.values()
     )
+    was_terminated = False
     if left > 0:
         step_bytes = max(footprint.step_bytes for footprint in ends)
-        with _swept(record, left, step_bytes) as plan:
+        with _swept(record, left, step_bytes) as plan, interrupted_by_sigterm() as terminated:
             say(plan.text)
             _run_trials(ledger, record, search, footprints, run, plan, say)
-    return finish(ledger, record)
+            was_terminated = terminated.is_set()
+    try:
+        return finish(ledger, record)
+    except RunStopped as stopped:
+        if was_terminated:
+            raise
+        say(str(stopped))
+        raise KeyboardInterrupt from None
 
 
 def check_trials(request: SweepRequest) -> CheckedRun:
@@ -194,6 +202,11 @@ def _swept(record: SweepRecord, left: int, step_bytes: int) -> Iterator[SweepPla
             if not starts_one:
                 concurrent, limit = count(live_nodes(), None)
                 plan = replan(with_ranks(base, concurrent * ranks))
+            if record.sweep.scheduler == "pbt" and concurrent < left:
+                raise ResourceError(
+                    f"tune.scheduler pbt trains all {left} trials at the same time, but there is "
+                    f"place for {concurrent} ({limit}): lower tune.trials, or use asha"
+                )
             trial = share(plan, concurrent, ranks, len(live_nodes()))
             yield SweepPlan(concurrent=concurrent, trial=trial, limit=limit)
 
@@ -223,7 +236,7 @@ def _run_trials(
     else:
         rule = make_rule(record.sweep, epochs)
         scheduler = RememberingScheduler(rule, epochs, past, ended)
-    with ray_records(ledger.folder) as storage, interrupted_by_sigterm():
+    with ray_records(ledger.folder) as storage:
         tuner = tune.Tuner(
             tune.with_resources(run_trial, RESOURCES),
             param_space={
@@ -255,13 +268,19 @@ def _run_trials(
 
 
 @contextmanager
-def interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM becomes Ctrl-C, at which Tune ends in order."""
+def interrupted_by_sigterm() -> Iterator[threading.Event]:
+    """SIGTERM becomes Ctrl-C, at which Tune ends in order; tells whether there was one."""
+    terminated = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield terminated
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def on_sigterm(*_: Any) -> None:
+        terminated.set()
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        yield
+        yield terminated
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,7 @@
 """Population-based training: after some epochs the worst trials go on from the best.
 
+All trials train at the same time, so that there is somebody to go on from.
+
 Ray's own scheduler hands checkpoints through Tune, where ours are not: a trial is a Ray Train run
 that keeps its checkpoints in its folder. So the rule is here, and what it decides is in the ledger.
 """
@@ -54,9 +56,9 @@ class PopulationScheduler(FIFOScheduler):
     def _donor(self, number: int, epoch: int) -> int | None:
         """A trial of the best quarter for one of the worst; None for the others."""
         latest = {}
-        for other in self._ledger.trials:
+        for other, trial in self._ledger.trials.items():
             history = self._ledger.history(other)
-            if history and (self._ledger.trial_folder(other) / "checkpoints" / "last").exists():
+            if history and not trial.has_ended:  # one that has ended has no epochs left to give
                 latest[other] = history[-1].pa_mpjpe_mm
         ranked = sorted(latest, key=lambda other: latest[other])
         size = math.ceil(len(ranked) * _QUANTILE)

@@ -25,9 +25,12 @@ svg circle.stopped { fill: var(--card); } svg circle.best { stroke: var(--accent
   fill: var(--accent); } svg path.cross { stroke: var(--second); stroke-width: 1.8; fill: none; }
 svg polyline.front { stroke: var(--second); stroke-width: 1.4; stroke-dasharray: 2 3; }
 svg line.axis { stroke: var(--quiet); } svg text.name { fill: var(--text); font-size: 12px; }
+.broad svg text { paint-order: stroke; stroke: var(--card); stroke-width: 4px; }
 svg text.best { fill: var(--accent); font-weight: 600; }
 """
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 14, 40
+_MOST_NAMED = 12
+"""Points of more trials than this would write their numbers over each other."""
 
 
 class Mark(NamedTuple):
@@ -65,16 +68,17 @@ def parallel(axes: Sequence[Axis], marks: Sequence[Mark], words: str) -> str:
     width, height = 1100, 300
     step = (width - 160) / max(1, len(axes) - 1)
     floor = height - 30
-    parts = []
+    parts, named = [], []
     for number, axis in enumerate(axes):
         x = 80 + number * step
         parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="34" y2="{floor}"/>')
-        title = escape(axis.title)
-        parts.append(f'<text class="name" x="{x:.1f}" y="16" text-anchor="middle">{title}</text>')
+        y = 12 + 14 * (number % 2)  # long names of neighbours do not meet
+        name = f'<text class="name" x="{x:.1f}" y="{y}" text-anchor="middle">'
+        named.append(f"{name}{escape(axis.title)}</text>")
         for place, text in axis.ticks():
             y = floor - (floor - 34) * place
             parts.append(f'<line x1="{x - 4:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(
+            named.append(
                 f'<text x="{x - 7:.1f}" y="{y + 4:.1f}" text-anchor="end">{escape(text)}</text>'
             )
     for mark in sorted(marks, key=lambda mark: mark.is_best):
@@ -86,7 +90,8 @@ def parallel(axes: Sequence[Axis], marks: Sequence[Mark], words: str) -> str:
             f'<polyline class="trial {mark.css}" points="{points}">'
             f"<title>{escape(mark.label)}</title></polyline>"
         )
-    return _article("Settings and error of every trial", words, width, height, parts, "broad")
+    title = "Settings and error of every trial"
+    return _article(title, words, width, height, parts + named, "broad")
 
 
 def scatter(
@@ -118,11 +123,13 @@ def scatter(
         is_right = a > width - 90
         anchor, shift = ("end", -9) if is_right else ("start", 9)
         text = f"trial {mark.name}" if mark.is_best else mark.name
+        if len(marks) > _MOST_NAMED and not mark.is_best:
+            continue
         parts.append(
             f'<text class="{mark.css}" x="{a + shift:.1f}" y="{b + 4:.1f}" '
             f'text-anchor="{anchor}">{escape(text)}</text>'
         )
-    return _article(title, words, width, height, parts)
+    return _article(f"{title} ({y.title})", words, width, height, parts)
 
 
 def pareto(marks: Sequence[Mark], good: str) -> list[Mark]:
@@ -157,7 +164,7 @@ def trial_curves(title: str, x: Axis, y: Axis, lines: Sequence[Line], words: str
         parts.append(
             f'<text class="{css}" x="{a + 8:.1f}" y="{b + 4:.1f}">{escape(line.name)}</text>'
         )
-    return _article(title, words, width, height, parts, "broad")
+    return _article(f"{title} ({y.title})", words, width, height, parts, "broad")
 
 
 def share_bars(title: str, shares: Mapping[str, float], words: str) -> str:
