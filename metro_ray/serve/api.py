@@ -11,10 +11,12 @@ from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from metro_ray.bodies.spec import get_spec
 from metro_ray.inference.result import turned
@@ -42,6 +44,7 @@ from metro_ray.serve.settings import ServeArgs
 from metro_ray.version import __version__
 
 _READY_TIMEOUT_S = 2.0
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _FORM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -52,7 +55,11 @@ _FORM_SCHEMA: dict[str, Any] = {
 
 
 def create_api(
-    engines: Mapping[Task, Engine], args: ServeArgs, *, ingress: str = "local"
+    engines: Mapping[Task, Engine],
+    args: ServeArgs,
+    *,
+    ingress: str = "local",
+    tells_request_id: bool = True,
 ) -> FastAPI:
     """The API over engines that are, or will be, ready.
 
@@ -60,6 +67,7 @@ def create_api(
         engines: the networks by task.
         args: limits, access and threads; which models is the engines' business.
         ingress: name of this process in metrics.
+        tells_request_id: whether answers get the header; Ray Serve's proxy adds it by itself.
 
     Raises:
         ConfigError: the keys cannot be read.
@@ -89,6 +97,7 @@ def create_api(
         metrics=metrics,
         allowed_hosts=args.access.allowed_hosts or (LOOPBACK if keys.is_open else ()),
         body_limit={"": args.limits.max_body_bytes},
+        tells_request_id=tells_request_id,
     )
     app.openapi = lambda: _openapi(app, keys.is_open)
     return app
@@ -241,6 +250,13 @@ def _add_errors(app: FastAPI) -> None:
         return Response(
             error.body(state["request_id"]), error.status, error.headers, "application/json"
         )
+
+    @app.api_route("/v1/{rest:path}", methods=_METHODS, include_in_schema=False)
+    async def unknown(request: Request, rest: str) -> Response:
+        """What is no route, or a route of another method, before the pages at / get it."""
+        known = [route for route in app.routes if isinstance(route, APIRoute)]
+        partly = any(route.matches(request.scope)[0] == Match.PARTIAL for route in known)
+        raise HTTPException(405, "Method Not Allowed") if partly else HTTPException(404)
 
     @app.exception_handler(ApiError)
     async def api_error(request: Request, error: ApiError) -> Response:

@@ -115,7 +115,7 @@ class IngressReplica:
 
     def __serve_build_asgi_app__(self) -> Any:
         replica = serve.get_replica_context().replica_id.unique_id
-        api = create_api(self._engines, self._args, ingress=replica)
+        api = create_api(self._engines, self._args, ingress=replica, tells_request_id=False)
         require_keys_beyond_loopback(_http_options().host, is_open=api.state.is_open)
         return api
 

@@ -42,6 +42,7 @@ class Gate:
         allowed_hosts: names in the Host header that are answered; empty: all. Without keys this is
             what keeps web pages of strangers out, whose names can be made to lead to 127.0.0.1.
         body_limit: bytes by the beginning of the path, the longest that fits.
+        tells_request_id: whether answers get the header.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Gate:
         metrics: Metrics,
         allowed_hosts: tuple[str, ...],
         body_limit: Mapping[str, int],
+        tells_request_id: bool = True,
     ) -> None:
         self._app = app
         self._keys = keys
         self._limiter = limiter
         self._metrics = metrics
         self._hosts = allowed_hosts
+        self._tells_request_id = tells_request_id
         self._body_limit = sorted(body_limit.items(), key=lambda item: -len(item[0]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +69,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        passage = _Passage(scope, receive, send)
+        passage = _Passage(scope, receive, send, self._tells_request_id)
         try:
             self._check(passage, scope["path"].removeprefix(scope.get("root_path", "")))
             await self._app(scope, passage.receive, passage.send)
@@ -113,7 +116,8 @@ class Gate:
 class _Passage:
     """One request on its way."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, tells_request_id: bool) -> None:
+        self._tells_request_id = tells_request_id
         self.headers = Headers(scope=scope)
         given = self.headers.get(REQUEST_ID, "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -144,7 +148,8 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID] = self.request_id
+            if self._tells_request_id:
+                headers[REQUEST_ID] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
             self._version = headers.get(MODEL_VERSION)

@@ -6,7 +6,14 @@ With several ingress processes the label `ingress` tells their series apart.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from metro_ray.serve.engine import Reply, Status
@@ -27,6 +34,7 @@ class Metrics:
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self, ingress: str) -> None:
+        disable_created_metrics()
         self._registry = CollectorRegistry()
         self._ingress = ingress
         self._requests = Counter(
