@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from metro_ray.errors import DataError
 from metro_ray.geometry import raycast
+from metro_ray.inference.render import is_tangled
 from metro_ray.inference.result import MeshResult
 
 
@@ -24,10 +26,18 @@ def depth_map(
 
     Returns:
         Metres, infinity where nobody is; and the number of the person, -1 where nobody is.
+
+    Raises:
+        DataError: a mesh that has no surface.
     """
     nearest = np.full((height, width), np.inf, np.float32)
     owner = np.full((height, width), -1, np.int32)
     for number, (result, root) in enumerate(zip(results, depths, strict=True)):
+        if is_tangled(result.vertices_px, result.faces):
+            raise DataError(
+                f"the mesh of person {number} has no surface whose depth could be told: its "
+                "triangles run across the whole body, as an untrained network predicts them"
+            )
         points = result.vertices_px.astype(np.float64)
         low = np.floor(np.clip(points[:, :2].min(axis=0) - 1, 0, (width, height))).astype(int)
         high = np.ceil(np.clip(points[:, :2].max(axis=0) + 2, 0, (width, height))).astype(int)

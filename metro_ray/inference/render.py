@@ -227,7 +227,7 @@ def _render(
     columns, lines = np.maximum(high - low, 0).tolist()
     if columns * lines == 0:
         return _Layer(np.zeros((0, 0, 3), np.float32), np.zeros((0, 0, 1), np.float32), 0, 0)
-    if _is_tangled(vertices_px, faces):
+    if is_tangled(vertices_px, faces):
         return _dots(vertices_px - (*low, 0), columns, lines, color, low)
     factor = 2 if 4 * columns * lines <= _MAX_SUPERSAMPLED_PX else 1
     points = vertices_px.astype(np.float64)
@@ -245,7 +245,8 @@ def _render(
     return _Layer(rgba[..., :3], rgba[..., 3:], int(low[0]), int(low[1]))
 
 
-def _is_tangled(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]) -> bool:
+def is_tangled(vertices: Float32[np.ndarray, "V 3"], faces: Int32[np.ndarray, "F 3"]) -> bool:
+    """Whether a mesh has no surface, as an untrained network predicts it."""
     edges = np.linalg.norm(vertices[faces[:, 0]] - vertices[faces[:, 1]], axis=1)
     extent = float(np.ptp(vertices, axis=0).max())
     return float(np.square(edges.astype(np.float64)).sum()) > _TANGLED_COVER * extent**2
