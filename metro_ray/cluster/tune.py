@@ -255,7 +255,7 @@ def _run_trials(
                 name=storage.name,
                 storage_path=str(storage.parent),
                 verbose=0,
-                callbacks=[TrialKeeper(ledger, record, search, say)],
+                callbacks=[TrialKeeper(ledger, record, search, scheduler.stopped, say)],
                 failure_config=tune.FailureConfig(max_failures=record.sweep.max_failures),
             ),
         )

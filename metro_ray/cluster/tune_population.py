@@ -39,6 +39,7 @@ class PopulationScheduler(FIFOScheduler):
         super().__init__()
         self._ledger, self._record, self._say = ledger, record, say
         self._epochs = record.base.optim.epochs
+        self.stopped: set[int] = set()
 
     def on_trial_result(
         self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]

@@ -56,6 +56,9 @@ class RememberingScheduler(FIFOScheduler):
         epochs: Of a whole trial.
         past: Validations by number of the trial, of those that have ended and of those that go on.
         ended: Numbers of those that have ended.
+
+    Attributes:
+        stopped: Numbers of the trials that the rule has stopped.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class RememberingScheduler(FIFOScheduler):
         self._rule, self._epochs = rule, epochs
         self._past, self._ended = dict(past), list(ended)
         self._metric = METRIC
+        self.stopped: set[int] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return metric is None and mode is None
@@ -88,7 +92,10 @@ class RememberingScheduler(FIFOScheduler):
         if METRIC not in result:
             return TrialScheduler.STOP if "error" in result else TrialScheduler.CONTINUE
         decision = self._rule.on_trial_result(tune_controller, trial, result)
-        if result[TIME] >= self._epochs or decision == TrialScheduler.STOP:
+        if result[TIME] >= self._epochs:
+            return TrialScheduler.STOP
+        if decision == TrialScheduler.STOP:
+            self.stopped.add(trial.config["number"])
             return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,20 +94,30 @@ class TrialKeeper(tune.Callback):
         ledger: Of the sweep.
         record: Its settings.
         search: Learns from trials that have ended.
+        stopped: Numbers of trials that early stopping has ended; others that Tune ends before their
+            last epoch were interrupted with the whole sweep and can go on.
         say: Gets a line for people at each event.
     """
 
     def __init__(
-        self, ledger: Ledger, record: SweepRecord, search: Search, say: Callable[[str], None]
+        self,
+        ledger: Ledger,
+        record: SweepRecord,
+        search: Search,
+        stopped: Collection[int],
+        say: Callable[[str], None],
     ) -> None:
+        self._stopped = stopped
         self._ledger, self._record, self._search, self._say = ledger, record, search, say
         self._epochs = record.base.optim.epochs
+        self._begun: dict[int, float] = {}
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         number = trial.config["number"]
         ours = self._ledger.trials[number]
+        self._begun.setdefault(number, time.monotonic())
         self._ledger.change(number, state="running", starts=ours.starts + 1)
         begun = self._ledger.history(number)
         after = f" again after epoch {begun[-1].epoch}" if begun else ""
@@ -141,7 +152,7 @@ class TrialKeeper(tune.Callback):
             self._ended(number, f"failed: {error}", state="failed", error=str(error))
         elif epochs >= self._epochs:
             self._ended(number, "is done", state="done", epochs=epochs)
-        else:
+        elif number in self._stopped:
             epochs = self._ledger.trials[number].epochs
             self._ended(number, f"stopped after epoch {epochs}", state="stopped", epochs=epochs)
 
@@ -156,7 +167,9 @@ class TrialKeeper(tune.Callback):
         self._ended(number, f"failed: {text}", state="failed", error=text)
 
     def _ended(self, number: int, line: str, **changes: Any) -> None:
-        ended = self._ledger.change(number, **changes)
+        took = time.monotonic() - self._begun.pop(number, time.monotonic())
+        wall = round(self._ledger.trials[number].wall_seconds + took, 3)
+        ended = self._ledger.change(number, wall_seconds=wall, **changes)
         self._search.tell(ended, self._ledger.history(number))
         self._say(f"trial {number} {line}")
         settle(self._ledger, self._record)

@@ -54,6 +54,8 @@ class Trial:
     """Epochs that it reported."""
     starts: int = 0
     """How often it was started."""
+    wall_seconds: float = 0.0
+    """From its starts to its ends; where the sweep was killed meanwhile, that part is missing."""
     error: str | None = None
     """Why it failed."""
     parameters: int | None = None

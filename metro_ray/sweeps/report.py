@@ -53,6 +53,16 @@ def _notes(ledger: Ledger, record: SweepRecord, best: dict[str, Any] | None) -> 
         *(f"{dimension.key}: {dimension.text}" for dimension in record.space.dimensions),
         f"trained on {base.data.train_yaml}, compared on {base.data.val_yaml}",
     ]
+    beside = [
+        row["wall_seconds"] - row["seconds"]
+        for row in rows(ledger, record)
+        if row["state"] in ("done", "stopped") and row["starts"] == 1 and row["seconds"]
+    ]
+    if beside:
+        notes.append(
+            f"beside its own steps a trial took {np.median(beside):.0f} s (median): starting and "
+            "ending its processes"
+        )
     if best is not None:
         notes.insert(
             1,
@@ -169,7 +179,7 @@ def _table(
 ) -> str:
     keys = [dimension.key for dimension in record.space.dimensions]
     names = ["trial", "state", *keys, "pa_mpjpe_mm", "best_epoch", "epochs", "seconds"]
-    names += ["images_per_second", "parameters", "starts"]
+    names += ["wall_seconds", "images_per_second", "parameters", "starts"]
     ranked = sorted(
         everything, key=lambda row: np.inf if row["pa_mpjpe_mm"] is None else row["pa_mpjpe_mm"]
     )

@@ -32,6 +32,7 @@ def rows(ledger: Ledger, record: SweepRecord) -> list[dict[str, Any]]:
                 "best_epoch": None if score is None else score.epoch,
                 "epochs": history[-1].epoch if history else 0,
                 "seconds": history[-1].seconds if history else None,
+                "wall_seconds": trial.wall_seconds if trial.has_ended else None,
                 "images_per_second": sum(speeds) / len(speeds) if speeds else None,
                 "parameters": trial.parameters,
                 "starts": trial.starts,

@@ -44,6 +44,8 @@ def test_asha_stops_the_worse_at_a_rung():
     assert report(rule, good, 1, 100.0) == CONTINUE
     assert report(rule, bad, 1, 120.0) == STOP
     assert report(rule, better, 1, 90.0) == CONTINUE
+    assert report(rule, better, EPOCHS, 80.0) == STOP
+    assert rule.stopped == {1}, "a whole trial was not stopped early"
 
 
 def test_the_last_epoch_ends_every_trial():
