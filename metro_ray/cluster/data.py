@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from metro_ray.cluster.blocks import RowReader, StoredReader, store_reader
+from metro_ray.cluster.data_budget import budget_line, row_seconds
 from metro_ray.cluster.stream import BatchStream, StreamSettings, configure_ray_data
 from metro_ray.data.bad_rows import BadRow, BadRows
 from metro_ray.training.data_source import (
@@ -73,7 +74,8 @@ class RayDataSource:
         gather: Gather,
         pin_memory: bool = False,
     ) -> None:
-        self._config, self._rank, self._world_size = config, rank, world_size
+        self._config, self._spec = config, spec
+        self._rank, self._world_size = rank, world_size
         self._gather = gather
         self._settings = StreamSettings(
             block_rows=config.data.block_rows,
@@ -105,7 +107,18 @@ class RayDataSource:
         return () if train is None else train.dataset.source_names
 
     def describe(self) -> list[str]:
-        return describe_splits({name: split.dataset for name, split in self._splits.items()})
+        """Data sets and, on rank 0, what the read tasks can prepare at most."""
+        splits = {name: split.dataset for name, split in self._splits.items()}
+        lines, train = describe_splits(splits), splits.get("train")
+        if train is not None and len(train) and self._rank == 0:
+            reader = RowReader(train, make_transform(self._config, self._spec, train=True))
+            line = budget_line(
+                row_seconds(reader, len(train)),
+                read_tasks=self._settings.concurrent_tasks * self._world_size,
+                batch_size=self._config.optim.per_gpu_batch_size * self._world_size,
+            )
+            lines.append(line)
+        return lines
 
     def num_train_batches(self, start_row: int = 0) -> int:
         if "train" not in self._splits:
