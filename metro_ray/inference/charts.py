@@ -61,25 +61,58 @@ def histogram(
 
 
 def spread(title: str, unit: str, values: Float[np.ndarray, " N"], num_bins: int = 30) -> str:
-    """Histogram of measured values from 0 to their 99.5th percentile; the last bin has the rest."""
+    """Histogram of measured values over an axis from 0; the last bin has the largest 0.5 % too."""
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
     top = _round_up(float(np.percentile(values, 99.5)))
-    edges = np.append(np.linspace(0.0, top, num_bins), np.inf)
-    return histogram(title, unit, edges, np.histogram(values, edges)[0])
+    return _measured(title, unit, values, (0.0, top), num_bins, ticks=6)
 
 
 def signed_spread(
     title: str, unit: str, values: Float[np.ndarray, " N"], num_bins: int = 30
 ) -> str:
-    """Histogram of differences around 0; the outermost bins have the rest of 1 %."""
+    """Histogram of differences, 0 in the middle; the outermost bins have the largest 1 % too."""
     values = values[np.isfinite(values)]
     if not len(values):
         return ""
     top = _round_up(float(np.percentile(np.abs(values), 99.0)))
-    edges = np.concatenate([[-np.inf], np.linspace(-top, top, num_bins + 1), [np.inf]])
-    return histogram(title, unit, edges, np.histogram(values, edges)[0])
+    return _measured(title, unit, values, (-top, top), num_bins, ticks=5)
+
+
+def _measured(
+    title: str,
+    unit: str,
+    values: Float[np.ndarray, " N"],
+    ends: tuple[float, float],
+    num_bins: int,
+    ticks: int,
+) -> str:
+    low, high = ends
+    counts, edges = np.histogram(np.clip(values, low, high), num_bins, ends)
+    tallest, step, floor = int(counts.max()), _WIDTH / num_bins, _HEIGHT - _BOTTOM
+    parts = [f'<text x="2" y="11">{tallest}</text>']
+    for place, count in enumerate(counts.tolist()):
+        if count:
+            height = (floor - 14) * count / tallest
+            hint = f"{edges[place]:.4g} to {edges[place + 1]:.4g} {unit}: {count}"
+            parts.append(
+                f'<rect x="{place * step + 1:.1f}" y="{floor - height:.1f}" '
+                f'width="{step - 2:.1f}" height="{height:.1f}"><title>{escape(hint)}</title></rect>'
+            )
+    beyond = [values.min() < low, values.max() > high]
+    for number, value in enumerate(np.linspace(low, high, ticks).tolist()):
+        is_first, is_last = number == 0, number == ticks - 1
+        anchor = "start" if is_first else "end" if is_last else "middle"
+        sign = "≤ " if is_first and beyond[0] else "≥ " if is_last and beyond[1] else ""
+        at = _WIDTH * number / (ticks - 1)
+        parts.append(
+            f'<text x="{at:.1f}" y="{_HEIGHT - 7}" text-anchor="{anchor}">{sign}{value:g}</text>'
+        )
+    parts.append(f'<line x1="0" x2="{_WIDTH}" y1="{floor}" y2="{floor}"/>')
+    middle = f"median {np.median(values):.4g}, mean {values.mean():.4g} {unit}"
+    words = f"{title}: {len(values)} values, {middle}"
+    return _chart(title, unit, words, _HEIGHT, "".join(parts), (), note=middle)
 
 
 def bars(title: str, unit: str, names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
@@ -149,9 +182,15 @@ def curves(
 
 
 def _chart(
-    title: str, unit: str, words: str, height: float, content: str, legend: Sequence[str]
+    title: str,
+    unit: str,
+    words: str,
+    height: float,
+    content: str,
+    legend: Sequence[str],
+    note: str = "",
 ) -> str:
-    keys = "".join(
+    keys = escape(note) + "".join(
         f'<span><i class="{_SERIES[number]}"></i>{escape(name)}</span>'
         for number, name in enumerate(legend)
     )

@@ -20,7 +20,8 @@ _STYLE = (
     STYLE
     + """
 .rows { grid-template-columns: 1fr; } .rows .panels { grid-template-columns: repeat(5, 1fr); }
-@media (max-width: 560px) { .rows .panels { grid-template-columns: repeat(2, 1fr); } }
+@media (max-width: 560px) { .rows .panels { grid-template-columns: repeat(2, 1fr); }
+  .rows figure:first-child { grid-column: 1 / -1; } .rows figure:first-child img { width: 50%; } }
 """
 )
 _NAMES = ("A", "B")

@@ -34,7 +34,10 @@ thead th { border-top: 0; color: var(--quiet); font-weight: 500; }
 th:first-child { text-align: left; } tbody th small { display: block; color: var(--quiet);
   font-weight: 400; }
 td { font-variant-numeric: tabular-nums; } th.text, td.text { text-align: left; }
-caption { text-align: left; padding: .5rem .9rem; color: var(--quiet); font-size: .9rem; }
+.caption { margin: 0 0 .4rem; color: var(--quiet); font-size: .9rem; max-width: 62rem; }
+.wide td:not(.text), .wide thead th { white-space: nowrap; }
+@media (max-width: 560px) { th, td { padding: .4rem .5rem; } }
+@media print { article, tr, figure { break-inside: avoid; } body { max-width: none; padding: 0; } }
 tr.marked > * { background: color-mix(in srgb, var(--accent) 14%, transparent); }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .9rem 1rem; }
@@ -101,9 +104,9 @@ def table(
         for number, line in enumerate(lines)
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{titles}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        f'<p class="caption">{escape(caption)}</p>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f"<table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -187,14 +187,16 @@ def _charts(sample: PerSample) -> str:
             {plain: figures.pck, aligned: figures.pa_pck},
         )
     )
-    names = [joint.name.replace("_", " ") for joint in figures.joints]
-    errors = {
-        plain: [joint.mpjpe_mm for joint in figures.joints],
-        aligned: [joint.pa_mpjpe_mm for joint in figures.joints],
-    }
-    drawn.append(bars("Error by joint", "mm", names, errors))
-    numbers = zip(names, errors[plain], errors[aligned], strict=True)
-    lines = [[name, f"{one:.2f}", f"{two:.2f}"] for name, one, two in numbers]
-    as_table = table(["joint", plain, aligned], lines, caption="Mean error by joint, mm")
-    details = f"<details><summary>Errors by joint as a table</summary>{as_table}</details>"
+    details = ""
+    if rows.has_joints_3d.any():
+        names = [joint.name.replace("_", " ") for joint in figures.joints]
+        errors = {
+            plain: [joint.mpjpe_mm for joint in figures.joints],
+            aligned: [joint.pa_mpjpe_mm for joint in figures.joints],
+        }
+        drawn.append(bars("Error by joint", "mm", names, errors))
+        numbers = zip(names, errors[plain], errors[aligned], strict=True)
+        lines = [[name, f"{one:.2f}", f"{two:.2f}"] for name, one, two in numbers]
+        as_table = table(["joint", plain, aligned], lines, caption="Mean error by joint, mm")
+        details = f"<details><summary>Errors by joint as a table</summary>{as_table}</details>"
     return section("Errors", f'<div class="charts">{"".join(drawn)}</div>{details}')

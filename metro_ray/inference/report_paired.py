@@ -37,7 +37,7 @@ def pck_parts(a: PerSample, b: PerSample, names: tuple[str, str]) -> str:
     lines = [[TITLES[name][0], one, two] for name, one, two in zip(_SHARES, *shares, strict=True)]
     rule = a.figures.rule
     chart = curves(
-        "Joints within a distance after Procrustes (PA-PCK)",
+        "Joints within a distance, Procrustes-aligned",
         "mm",
         rule.thresholds_mm,
         {names[0]: a.figures.pa_pck, names[1]: b.figures.pa_pck},

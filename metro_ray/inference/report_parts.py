@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 STYLE = """
 main > section { margin-top: 1.8rem; } section > h2 { font-size: 1.25rem; margin-bottom: .5rem; }
-h3 { margin: 0 0 .5rem; font-size: 1rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; }
-.tiles article { padding: .7rem .9rem; } .tiles b { display: block; font-size: 1.5rem;
-  font-weight: 600; font-variant-numeric: tabular-nums; }
+h3 { margin: 0 0 .5rem; font-size: 1rem; } .rows + h3 { margin-top: 1.2rem; }
+section > .wide + *, section > * + .wide + .caption { margin-top: .8rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(160px, 1fr)); gap: .8rem; }
+.tiles article { padding: .7rem .9rem; } .tiles b { display: block; font-size: 1.35rem;
+  white-space: nowrap; font-weight: 600; font-variant-numeric: tabular-nums; }
+@media (max-width: 560px) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 .tiles small { color: var(--quiet); display: block; }
 .charts { display: grid; gap: 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }

@@ -1,4 +1,6 @@
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 from toys import TOY_HAND, ToyBody, take, toy_batch
 
+from metro_ray.data.plan import EpochPlan, decode_entry
 from metro_ray.errors import DataError, TrainingError
 from metro_ray.evaluation import evaluate, evaluate_baseline, mean_mesh, metro_line
+from metro_ray.evaluation.evaluate import measure, root_relative
 from metro_ray.models import MeshPrediction
 
 ROWS = 13
@@ -98,6 +102,59 @@ def test_metrics_do_not_depend_on_batches_and_ranks(batch_size, world_size):
         assert split.metrics == pytest.approx(whole.metrics, abs=1e-9, nan_ok=True)
         assert split.table.keys == whole.table.keys
         np.testing.assert_allclose(split.figures.pck, whole.figures.pck, atol=1e-12)
+
+
+class Ranks:
+    """A gather among threads, as processes have one: each gives its own and gets all, by rank."""
+
+    def __init__(self, world_size):
+        self.tables = [None] * world_size
+        self.barrier = threading.Barrier(world_size, timeout=60)
+
+    def gather_of(self, rank):
+        def gather(own):
+            self.tables[rank] = own
+            self.barrier.wait()
+            return list(self.tables)
+
+        return gather
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_1003_rows_count_1003_on_any_number_of_ranks(world_size):
+    """One row more than all ranks have in whole batches: METRO's sampler would pad, we fill."""
+    rows, body = 1003, ToyBody()
+    batch = toy_batch(body, rows, has_mesh=torch.arange(rows) % 5 != 0)
+    truth = body(batch.pose, batch.betas).vertices
+    size = torch.linspace(0.001, 0.2, rows)[:, None, None]  # what is counted twice shows
+    wrong = truth + size * torch.rand(rows, 40, 3, generator=torch.Generator().manual_seed(2))
+
+    def predict(part):
+        return root_relative(wrong[part.row_id], body)
+
+    def share(plan, rank):
+        for entries in plan.rank_batches(rank):
+            ids = [decode_entry(entry, rows) for entry in entries.tolist()]
+            part = take(batch, [entry.row_id for entry in ids])
+            is_filler = torch.tensor([entry.is_filler for entry in ids])
+            yield part._replace(valid=part.valid & ~is_filler)
+
+    def run(rank, ranks, plan):
+        return measure(
+            predict, body, share(plan, rank), "cpu", ranks.gather_of(rank), split="val"
+        ).metrics
+
+    def on(size):
+        plan = EpochPlan(num_rows=rows, batch_size=1002 // size, world_size=size, shuffle=False)
+        ranks = Ranks(size)
+        with ThreadPoolExecutor(size) as pool:
+            return list(pool.map(lambda rank: run(rank, ranks, plan), range(size)))
+
+    whole = measure(predict, body, [batch], "cpu", split="val").metrics
+    assert whole["val/num_rows"] == rows
+    for metrics in on(world_size):
+        assert metrics == pytest.approx(whole, abs=1e-9, nan_ok=True)
+        assert metrics["val/num_rows"] == metrics["val/num_joint_rows"] == rows
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
