@@ -177,6 +177,7 @@ export class Boxes extends EventTarget {
       for (const kind of ["pointermove", "pointerup", "pointercancel"]) {
         this.stage.removeEventListener(kind, kind === "pointermove" ? move : end);
       }
+      if (event.type === "pointerup") move(event);
       if (moved) this.#settle(number, isNew ? "added" : "");
     };
     this.stage.setPointerCapture(press.pointerId);

@@ -29,7 +29,8 @@ function withWebGl() {
 }
 
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
-const card = () => state.cards.find((one) => one.task === chosen("task"));
+const cardOf = ({ version }, task) =>
+  state.cards.find((one) => one.version === version) ?? state.cards.find((one) => one.task === task);
 const count = (n, noun) => `${n} ${n === 1 ? noun : { person: "people", hand: "hands" }[noun]}`;
 const noun = () => (chosen("task") === "hand" ? "hand" : "person");
 
@@ -168,12 +169,12 @@ function show(answer, triangles, asked, roundTripMs) {
   const [image] = answer.images;
   const isFirst = !state.answer || state.wasAsked?.task !== asked.task;
   Object.assign(state, { answer, wasAsked: asked });
-  const edges = card().edges;
+  const card = cardOf(answer.model, asked.task);
   overlay?.show(image, triangles);
-  drawSkeletons(byId("bones"), image, edges);
-  viewer?.show(image, triangles, edges, !isFirst);
+  drawSkeletons(byId("bones"), image, card.edges);
+  viewer?.show(image, triangles, card.edges, !isFirst);
   boxes.showLookedAt(asked.boxes.length ? null : image.people[0].box);
-  showFacts(answer, roundTripMs, card());
+  showFacts(answer, roundTripMs, card);
   byId("result").hidden = false;
   byId("views").hidden = !viewer;
   if (viewer) byId("viewer-note").textContent = "";
@@ -220,8 +221,10 @@ async function download(button) {
 
 /* ---- wiring ---- */
 
+/** Ask when the keys rest; what is asked now would be of the past. */
 function soon() {
-  clearTimeout(timer);
+  stop();
+  document.body.classList.add("is-busy");
   timer = setTimeout(run, KEYS_REST_MS);
 }
 

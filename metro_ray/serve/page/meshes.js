@@ -78,8 +78,8 @@ export function light() {
     made.position.set(x, y, z);
     group.add(made, made.target);
   };
-  group.add(new HemisphereLight("#cfd9ea", "#4a4540", 0.55));
-  lamp("#fff2e2", 2.5, -0.7, 0.85, 0.5);
+  group.add(new HemisphereLight("#cfd9ea", "#4a4540", 0.7));
+  lamp("#fff2e2", 2.3, -0.5, 0.75, 0.8);
   lamp("#b4c8ea", 0.3, 0.9, 0.0, 0.4);
   lamp("#dfe6f5", 0.9, 0.9, 0.4, -0.6);
   return group;
