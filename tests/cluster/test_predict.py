@@ -177,13 +177,16 @@ def test_a_stopped_job_goes_on_and_gives_what_it_would_have(
     assert summary.num_resumed == len(kept) > 0
     assert sorted(kept + again) == list(range(NUM_ROWS))
     assert summary.path.name == "ckpt7-multisc-pred.zip"
-    assert list(summary.path.parent.iterdir()) == [summary.path]
+    names = {path.name for path in summary.path.parent.iterdir()}
+    assert names == {summary.path.name, "ckpt7-multisc-pred.parquet", "report.html"}
 
     read = read_prediction(summary.path)
     wanted = expected(checkpoint, folder / "val.yaml", fused_views(FOUR))
     np.testing.assert_allclose(read.joints, wanted.joints, rtol=0, atol=1e-5)
     np.testing.assert_allclose(read.vertices, wanted.vertices, rtol=0, atol=1e-5)
     assert "4 views fused" in summary.text()
+    assert "\nValidation epoch: 0  mPVE: " in summary.text()
+    assert "2 scales x 2 rotations fused" in summary.text()
 
 
 @pytest.mark.ray

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pages import Page
 from small_rows import write_rows
 
 from metro_ray.bodies import load_body
 from metro_ray.bodies.spec import get_spec
 from metro_ray.config.load import load_config, to_dict
 from metro_ray.evaluation.freihand_files import read_prediction
+from metro_ray.evaluation.per_sample import find_results, read_per_sample
 from metro_ray.training.builders import build_model
 from metro_ray.training.checkpoint import save_checkpoint
 from metro_ray.training.checkpoint_meta import CheckpointMeta
@@ -73,9 +75,17 @@ def test_a_checkpoint_is_evaluated_and_predicts_with_its_own_settings(checkpoint
     assert done.returncode == 0, done.stderr
     assert "Validation epoch: 0  mPVE: " in done.stdout + done.stderr
     assert json.loads((tmp_path / "out" / "result.json").read_text())["val/num_rows"] == 5
+    measured = find_results(tmp_path / "out")
+    assert measured.meta["config"]["run"]["resume_checkpoint"] == str(checkpoint)
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    page.require_self_contained()
+    assert f"{measured.figures.means['mpve_mm']:.2f} mm" in page.text
 
     done = run("predict_hand.py", "--model_path", checkpoint, *common, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "out" / "ckpt3-sc10_rot0-pred.zip"
     assert f"prediction  {path}" in done.stdout
     assert read_prediction(path).joints.shape == (5, 21, 3)
+    again = read_per_sample(path.with_suffix(".parquet"))
+    for name, value in measured.figures.means.items():
+        assert again.figures.means[name] == pytest.approx(value, rel=1e-4, nan_ok=True), name
