@@ -147,7 +147,7 @@ class RunConfig(Strict):
     """Where a run starts from, computes and writes."""
 
     output_dir: str = "output/"
-    """Folder of the run: checkpoints, metrics, curves, gallery, result.json."""
+    """Folder of the run: checkpoints, metrics, report, gallery, result.json."""
     resume_checkpoint: str | None = None
     """Weights to start from: one of our checkpoint folders or a METRO state_dict.bin."""
     resume: bool = False

@@ -55,7 +55,6 @@ def write_gallery(
     *,
     title: str,
     metrics: Mapping[str, float] | None = None,
-    curves: str | Path | None = None,
     notes: Sequence[str] = (),
 ) -> Path:
     """Write `gallery.html`, and beside it `pictures/` and `meshes/`.
@@ -65,7 +64,6 @@ def write_gallery(
         items: in the order of the page.
         title: heading of the page.
         metrics: `val/..` and, to compare with, `baseline/..` names.
-        curves: PNG with training curves to show.
         notes: lines of plain text below the heading.
 
     Returns:
@@ -76,12 +74,10 @@ def write_gallery(
         (folder / part).mkdir(parents=True, exist_ok=True)
     faces = _SharedFaces()
     cards = [_card(folder, number, item, faces) for number, item in enumerate(items)]
-    curves_html = "" if curves is None else _curves(Path(curves))
     html = page(
         title=title,
         notes=notes,
         table=metrics_table(metrics or {}),
-        curves=curves_html,
         cards="\n".join(cards),
         data=faces.scripts(),
     )
@@ -150,11 +146,6 @@ def _figure(path: Path, picture: UInt8[np.ndarray, "H W 3"], description: str) -
     jpeg = encode_jpeg(picture)
     path.write_bytes(jpeg)
     return figure(jpeg, picture.shape[:2], description, description.split(" ", 1)[0])
-
-
-def _curves(path: Path) -> str:
-    source = f"data:image/png;base64,{to_base64(path.read_bytes())}"
-    return f'<img class="curves" src="{source}" alt="training curves">'
 
 
 def _errors(item: GalleryItem) -> str:

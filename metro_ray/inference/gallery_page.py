@@ -19,7 +19,6 @@ _STYLE = """
 .summary { display: flex; flex-wrap: wrap; gap: 1.4rem; align-items: flex-start;
   margin: 1.2rem 0 1.6rem; }
 td { text-align: right; }
-.curves { max-width: min(100%, 820px); border-radius: 10px; border: 1px solid var(--line); }
 article { margin-bottom: 1.1rem; }
 article header { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: baseline; }
 .errors { margin: 0; color: var(--quiet); font-variant-numeric: tabular-nums; }
@@ -36,12 +35,10 @@ footer a { margin-right: .7rem; }
 """
 
 
-def page(
-    *, title: str, notes: Sequence[str], table: str, curves: str, cards: str, data: str
-) -> str:
+def page(*, title: str, notes: Sequence[str], table: str, cards: str, data: str) -> str:
     """The whole document; `title` and `notes` are plain text, the rest is HTML."""
     body = (
-        f'<section class="summary">{table}{curves}</section>\n<main>{cards}</main>\n'
+        f'<section class="summary">{table}</section>\n<main>{cards}</main>\n'
         f"{data}\n<script>{VIEWER_JS}</script>"
     )
     return document(title=title, notes=notes, style=_STYLE, body=body)

@@ -14,7 +14,6 @@ from metro_ray.evaluation import evaluate_baseline, mean_mesh
 from metro_ray.evaluation.per_sample import epoch_file, read_per_sample
 from metro_ray.inference.report import write_report
 from metro_ray.training.checkpoint import load_checkpoint
-from metro_ray.training.curves import draw_curves
 from metro_ray.training.data_source import label_batches, open_split
 from metro_ray.training.files import null_for_nan, write_json
 from metro_ray.training.pictures import render_gallery
@@ -67,7 +66,6 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
         **chosen,
         "last": summary.metrics,
         "gallery": None,
-        "curves": None,
         "report": None,
         "kind": summary.config.kind,
         "epochs": summary.epochs,
@@ -86,7 +84,7 @@ def finish_run(summary: RunSummary, model: Metro, body: BodyModel) -> dict[str, 
     _explain_missing(result, metrics, reasons)
     path = summary.run_dir / "result.json"
     summary.run_dir.mkdir(parents=True, exist_ok=True)
-    reasons |= dict.fromkeys(("gallery", "curves", "report"), "not drawn yet")
+    reasons |= dict.fromkeys(("gallery", "report"), "not drawn yet")
     write_json(path, result)
     _draw(summary, model, body, baseline, result)
     write_json(path, result)
@@ -163,15 +161,12 @@ def _draw(
     baseline: Mapping[str, float],
     result: dict[str, Any],
 ) -> None:
-    """Draw curves and gallery; one that cannot be drawn does not cost the run."""
+    """Write gallery and report; one that cannot be written does not cost the run."""
     numbers = {name: value for name, value in result.items() if name.startswith("val/")}
     metrics = {name: value for name, value in {**numbers, **baseline}.items() if _exists(value)}
 
     def draw_gallery() -> Path:
-        curves = None if result["curves"] is None else Path(result["curves"])
-        return render_gallery(
-            summary.config, summary.run_dir, model, body, metrics=metrics, curves=curves
-        )
+        return render_gallery(summary.config, summary.run_dir, model, body, metrics=metrics)
 
     def draw_report() -> Path:
         pictures = None
@@ -184,7 +179,6 @@ def _draw(
         return write_run_report(summary, body.spec, result, pictures)
 
     drawings = {
-        "curves": lambda: draw_curves(summary.rows, baseline, summary.run_dir / "curves.png"),
         "gallery": draw_gallery,
         "report": draw_report,
     }

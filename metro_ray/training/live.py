@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -86,11 +86,12 @@ class LiveProgress:
             )
         )
 
-    def enter(self, phase: Phase) -> None:
-        """Something else than training begins; the numbers stay."""
+    def enter(self, phase: Phase, position: Position) -> None:
+        """Something else than training begins; loss and speed stay those of the last step."""
         if self._last is not None:
-            values = asdict(self._last)
-            self._write(LiveState(**{**values, "phase": phase}))
+            at = {"epoch": position.epoch, "step": position.step}
+            done = position.on_schedule
+            self._write(replace(self._last, phase=phase, done_steps=done, **at))
             self._written_at = -math.inf
 
     def _write(self, state: LiveState) -> None:

@@ -101,7 +101,6 @@ def render_gallery(
     body: BodyModel,
     *,
     metrics: Mapping[str, float],
-    curves: Path | None,
 ) -> Path:
     """Write `gallery.html` with `eval.gallery_images` validation images into the run's folder.
 
@@ -111,7 +110,6 @@ def render_gallery(
         model: With the weights to show.
         body: On the model's device.
         metrics: `val/..` and `baseline/..` numbers for the table.
-        curves: PNG to show, if there is one.
 
     Raises:
         TrainingError: There is no picture to show.
@@ -129,7 +127,6 @@ def render_gallery(
         items,
         title=f"METRO {config.kind}: {config.model.arch}, {body.spec.name}",
         metrics=metrics,
-        curves=curves,
         notes=[f"{len(items)} of {len(dataset)} validation images, evenly spread."],
     )
 

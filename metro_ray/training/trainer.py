@@ -155,12 +155,12 @@ class Trainer:
         while self.state.position.epoch < self._config.optim.epochs:
             self._train_epoch(recorder)
             self.state.position.next_epoch()
-            self._live.enter("validating")
+            self._live.enter("validating", self.state.position)
             metrics = self.validate(recorder)
             self._draw_pictures()
             self._save_and_report(metrics)
             on_epoch(metrics)
-        self._live.enter("finishing")
+        self._live.enter("finishing", self.state.position)
         return metrics
 
     def close(self) -> None:

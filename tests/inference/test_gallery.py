@@ -88,12 +88,6 @@ def test_metrics_stand_beside_the_mean_mesh(items, tmp_path):
     assert re.findall(r"<td>(.*?)</td>", row) == ["&ndash;"] * 3
 
 
-def test_curves_are_inlined(items, tmp_path):
-    cv2.imwrite(str(tmp_path / "curves.png"), np.zeros((4, 4, 3), np.uint8))
-    html = write_gallery(tmp_path, items, title="Run", curves=tmp_path / "curves.png").read_text()
-    assert html.count("data:image/png") == 1
-
-
 def test_a_gallery_can_be_written_again(items, tmp_path):
     write_gallery(tmp_path, items, title="first")
     html = write_gallery(tmp_path, items[:1], title="second").read_text()

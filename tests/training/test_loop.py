@@ -10,6 +10,7 @@ from metro_ray.config.load import load_config
 from metro_ray.errors import CheckpointError, RunStopped, TrainingError
 from metro_ray.training.checkpoint_meta import read_meta
 from metro_ray.training.context import LocalWorker
+from metro_ray.training.live import read_live
 from metro_ray.training.loop import fit
 
 
@@ -48,11 +49,14 @@ def test_result_json_and_files(whole_run):
     assert best.best[0].value == written["val/pa_mpjpe_mm"]
     names = {path.name for path in result.run_dir.iterdir()}
     assert names >= {
-        "checkpoints", "config.yaml", "curves.png", "log.txt", "metrics.csv", "result.json",
+        "checkpoints", "config.yaml", "log.txt", "metrics.csv", "progress.json", "report.html", "result.json",
         "tensorboard",
     }  # fmt: skip
     assert list((result.run_dir / "tensorboard").glob("events.out.*"))
     assert len(rows_of(result.run_dir, "val")) == 2
+    live = read_live(result.run_dir)
+    assert (live.phase, live.epoch, live.step, live.done_steps) == ("finishing", 2, 4, 4)
+    assert live.images_per_second > 0
 
 
 def test_every_epoch_is_reported_with_its_checkpoint(whole_run):

@@ -3,8 +3,6 @@ import math
 
 import pytest
 
-from metro_ray.errors import TrainingError
-from metro_ray.training.curves import draw_curves
 from metro_ray.training.interval import Interval, StepTiming, add_ranks, merged_values
 from metro_ray.training.meter import WaitHint
 from metro_ray.training.progress import progress_line
@@ -62,19 +60,6 @@ def test_other_ranks_write_nothing(tmp_path):
     with Recorder(tmp_path / "run", enabled=False) as recorder:
         recorder.record("train", epoch=0, step=1, values={"train/loss": 1.0})
     assert not (tmp_path / "run").exists()
-
-
-def test_curves_are_a_picture(tmp_path):
-    rows = [
-        {"kind": "train", "epoch": 0, "step": s, "seconds": s, "train/loss": 10.0 / s,
-         "train/lr": 1e-4, "train/images_per_second": 3.0, "train/data_wait_share": 0.1}
-        for s in (1, 2, 3)
-    ]  # fmt: skip
-    rows.append({"kind": "val", "epoch": 1, "step": 3, "seconds": 4, "val/mpjpe_mm": 50.0})
-    path = draw_curves(rows, {"baseline/mpjpe_mm": 60.0}, tmp_path / "curves.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(TrainingError, match="nothing was recorded"):
-        draw_curves([], {}, tmp_path / "other.png")
 
 
 def interval(*steps, sources=()):
