@@ -6,6 +6,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+from past_sweep import write_metrics
 
 from metro_ray.config.load import load_config
 from metro_ray.errors import CheckpointError
@@ -125,9 +126,3 @@ def seeded_values(record, number):
     import random
 
     return record.space.draw(random.Random(number))
-
-
-def write_metrics(folder, errors):
-    lines = [f"val,{epoch},{epoch},1.0,{error}" for epoch, error in enumerate(errors, 1)]
-    head = "kind,epoch,step,seconds,val/pa_mpjpe_mm"
-    (folder / "metrics.csv").write_text("\n".join([head, *lines, ""]))
