@@ -67,6 +67,8 @@ class Comparison:
     """Rows of which B has less error, most first."""
     worsened: Sequence[RowChange]
     settings: Sequence[SettingDifference]
+    environment: Sequence[SettingDifference]
+    """Machine, versions and code."""
     warnings: Sequence[str]
     """Why the difference may not be the networks'."""
 
@@ -113,6 +115,9 @@ def compare(a: PerSample, b: PerSample, *, num_rows: int = 5, seed: int = 0) -> 
         improved=[row(int(place)) for place in falling],
         worsened=[row(int(place)) for place in rising],
         settings=setting_differences(a.meta.get("config", {}), b.meta.get("config", {})),
+        environment=setting_differences(
+            a.meta.get("environment", {}), b.meta.get("environment", {})
+        ),
         warnings=_warnings(a, b, rows),
     )
 
@@ -162,9 +167,10 @@ def comparison_text(comparison: Comparison, names: tuple[str, str]) -> str:
                 for row in rows
             ]
             lines += ["", *_aligned([[f"{words} {title} in B", "A", "B", "B - A"], *cells])]
-    if one.settings:
-        cells = [[setting.name, setting.a, setting.b] for setting in one.settings]
-        lines += ["", *_aligned([["setting", "A", "B"], *cells], numbers=False)]
+    for title, differing in (("setting", one.settings), ("environment", one.environment)):
+        if differing:
+            cells = [[setting.name, setting.a, setting.b] for setting in differing]
+            lines += ["", *_aligned([[title, "A", "B"], *cells], numbers=False)]
     return "\n".join(lines)
 
 

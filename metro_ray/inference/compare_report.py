@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from metro_ray.evaluation.comparison import Comparison, RowChange, difference_distribution
+from metro_ray.evaluation.comparison import (
+    Comparison,
+    RowChange,
+    SettingDifference,
+    difference_distribution,
+)
 from metro_ray.evaluation.figures import TITLES
 from metro_ray.evaluation.paired import PairedDifference
 from metro_ray.inference.charts import bars, signed_spread
@@ -54,7 +59,8 @@ def write_comparison(
         rows_section(pictures)
         if isinstance(pictures, Pictures)
         else section("Pictures", f'<p class="notice">No pictures: {escape(pictures)}</p>'),
-        section("Settings that differ", _settings(one)),
+        section("Settings that differ", _differing(one.settings, "All settings but the folder")),
+        section("Environment that differs", _differing(one.environment, "Machine and versions")),
     ]
     notes = [
         f"{len(one.rows.keys)} rows in both, paired by number and key. Intervals are those of "
@@ -131,8 +137,8 @@ def _changes(one: Comparison) -> str:
     )
 
 
-def _settings(one: Comparison) -> str:
-    if not one.settings:
-        return '<p class="notes">None but the folder.</p>'
-    lines = [[setting.name, setting.a, setting.b] for setting in one.settings]
-    return table(["setting", "A", "B"], lines, caption="All settings", num_text=3)
+def _differing(differing: Sequence[SettingDifference], caption: str) -> str:
+    if not differing:
+        return '<p class="notes">Nothing.</p>'
+    lines = [[setting.name, setting.a, setting.b] for setting in differing]
+    return table(["name", "A", "B"], lines, caption=caption, num_text=3)

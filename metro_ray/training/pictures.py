@@ -14,7 +14,7 @@ from metro_ray.data.labels import parse_label
 from metro_ray.data.sample import Batch, Sample, collate
 from metro_ray.data.transform import decode_image
 from metro_ray.errors import DataError, TrainingError
-from metro_ray.evaluation.evaluate import RootRelative, measure
+from metro_ray.evaluation.evaluate import RootRelative, measure, target_mesh
 from metro_ray.geometry.boxes import Box
 from metro_ray.inference import MeshResult, Predictor
 from metro_ray.inference.gallery import GalleryItem, write_gallery
@@ -201,7 +201,7 @@ def _items(
 
     table = measure(predicted, body, [batch], device, split="gallery").table
     targets = build_targets(batch, body)
-    truth = targets.vertices[-1].cpu().numpy()
+    truth = target_mesh(targets, body).cpu().numpy()
     has_mesh = targets.has_mesh.tolist()
     errors = {"MPJPE": table.mpjpe, "PA-MPJPE": table.pa_mpjpe, "MPVE": table.mpve}
     exists = {"MPJPE": table.has_joints_3d, "PA-MPJPE": table.has_joints_3d, "MPVE": table.has_mesh}

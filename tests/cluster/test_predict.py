@@ -8,6 +8,7 @@ from small_rows import write_rows
 from metro_ray.bodies import load_body
 from metro_ray.bodies.spec import get_spec
 from metro_ray.cluster.connect import cluster
+from metro_ray.cluster.evaluate import run_evaluate
 from metro_ray.cluster.predict import output_name, run_predict
 from metro_ray.config.cli import parse_given
 from metro_ray.config.load import load_config, to_dict
@@ -111,6 +112,12 @@ def test_what_cannot_be_is_refused_before_a_cluster(monkeypatch, given, more, er
     no_cluster(monkeypatch)
     with pytest.raises(error, match=message):
         run_predict("hand", given | more)
+
+
+def test_an_evaluation_refuses_several_views(monkeypatch, given):
+    no_cluster(monkeypatch)
+    with pytest.raises(ConfigError, match=r"run jobs/predict_hand\.py with it"):
+        run_evaluate("hand", given | {"eval.multiscale": True})
 
 
 def test_a_prediction_that_is_there_is_not_replaced_by_accident(monkeypatch, given, tmp_path):

@@ -34,6 +34,14 @@ def test_settings_that_differ_are_named_but_not_the_folder(two):
     assert [tuple(one) for one in compare(*two).settings] == [("optim.lr", "0.0001", "0.0003")]
 
 
+def test_another_environment_is_named(two):
+    a, b = two
+    moved = b._replace(meta=b.meta | {"environment": {"device": "cuda", "torch": "9.9"}})
+    assert compare(a, b).environment == []
+    assert [tuple(one) for one in compare(a, moved).environment] == [("device", "cpu", "cuda")]
+    assert comparison_text(compare(a, moved), ("A", "B")).endswith("\ndevice       cpu  cuda")
+
+
 def test_settings_of_another_version_are_shown_with_a_dash():
     found = setting_differences(
         {"optim": {"lr": 1, "gone": [1, 2]}}, {"optim": {"lr": 1, "new": 3}}
