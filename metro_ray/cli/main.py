@@ -15,6 +15,8 @@ from metro_ray.version import __version__
 
 VERBS: dict[str, str] = {
     "train": "train or evaluate on bodies or hands: metro-ray train body --preset demo",
+    "submit": "run a job of jobs/ on a cluster: metro-ray submit train_body --preset demo",
+    "plan": "time, cost and bottleneck of a run on GPUs that are not there yet",
     "tune": "search for settings with many runs: metro-ray tune body --preset demo",
     "predict": "meshes of the people or hands in photos, folders and videos, drawn over them",
     "serve": "networks over HTTP with a web page: metro-ray serve runs/demo",

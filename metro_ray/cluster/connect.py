@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metro_ray.cluster.machine import num_gpus, object_store_bytes, usable_cpus
+from metro_ray.cluster.machines import plan_with_machines
 from metro_ray.cluster.resources import NodeResources, ResourcePlan, local_node, plan_resources
+from metro_ray.cluster.token_file import warn_if_others_can_read_it
 from metro_ray.errors import MetroRayError, ResourceError
 
 if TYPE_CHECKING:
@@ -60,10 +62,11 @@ def cluster(config: TrainConfig) -> Iterator[ResourcePlan]:
         import ray
 
         if ray.is_initialized():
-            yield plan_resources(live_nodes(), config)
+            with plan_with_machines(config, live_nodes) as plan:
+                yield plan
         elif address != _LOCAL:
-            with _attached(address):
-                yield plan_resources(live_nodes(), config)
+            with _attached(address), plan_with_machines(config, live_nodes) as plan:
+                yield plan
         else:
             node = local_node(config, usable_cpus(), num_gpus())
             plan = plan_resources([node], config)  # refuses before anything has been started
@@ -126,6 +129,7 @@ def replan(config: TrainConfig) -> ResourcePlan:
 def _attached(address: str) -> Iterator[None]:
     import ray
 
+    warn_if_others_can_read_it()
     try:
         _knock(address)
         ray.init(address=address, logging_level=logging.ERROR)

@@ -24,6 +24,7 @@ from metro_ray.cluster.failures import (
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import ResourcePlan
 from metro_ray.cluster.run_folder import ray_records
+from metro_ray.cluster.shared_storage import require_shared_storage
 from metro_ray.cluster.stop import stop_file_on_sigterm
 from metro_ray.config.load import from_dict, to_dict
 from metro_ray.errors import ResourceError, TrainingError
@@ -75,6 +76,7 @@ def run_train(config: TrainConfig) -> RunSummary:
     run = check_run(config)
     with cluster(run.config) as plan:
         _LOG.info("%s", plan.text)
+        require_shared_storage(run.config, plan)
         returned = fit_run(run, plan)
     return RunSummary(run_dir=Path(run.config.run.output_dir), result=returned)
 

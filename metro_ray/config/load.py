@@ -12,6 +12,7 @@ from metro_ray.config.flags import task_defaults
 from metro_ray.config.keys import all_keys, find_key, flatten, nest, read_value
 from metro_ray.config.presets import read_preset
 from metro_ray.config.schema import Kind, TrainConfig
+from metro_ray.config.secrets import require_no_secret
 from metro_ray.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def build_config(kind: Kind, settings: Mapping[str, Any]) -> TrainConfig:
     typed: dict[str, Any] = {}
     for name, value in settings.items():
         try:
+            require_no_secret(name, value)
             typed[name] = read_value(find_key(name), value)
         except ConfigError as error:
             problems.append(str(error))

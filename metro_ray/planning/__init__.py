@@ -1,0 +1,1 @@
+"""What a run will take: time, money, and what it waits for. Knows nothing of Ray."""
