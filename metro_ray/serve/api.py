@@ -22,6 +22,8 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.inference.result import turned
 from metro_ray.serve.engine import Engine
 from metro_ray.serve.gate import LOOPBACK, Gate
+from metro_ray.serve.job_routes import JOBS, job_routes
+from metro_ray.serve.jobs import JobRunner
 from metro_ray.serve.keys import KeyRing, RateLimiter
 from metro_ray.serve.metrics import Metrics
 from metro_ray.serve.pages import mount_pages
@@ -88,6 +90,7 @@ def create_api(
     _add_predictions(app, predictions)
     _add_models(app, predictions)
     _add_service(app, predictions, args, metrics)
+    _add_jobs(app, predictions, args)
     _add_errors(app)
     mount_pages(app)
     app.add_middleware(
@@ -96,7 +99,7 @@ def create_api(
         limiter=RateLimiter(),
         metrics=metrics,
         allowed_hosts=args.access.allowed_hosts or (LOOPBACK if keys.is_open else ()),
-        body_limit={"": args.limits.max_body_bytes},
+        body_limit={"": args.limits.max_body_bytes, JOBS: args.jobs.max_upload_bytes},
         tells_request_id=tells_request_id,
     )
     app.openapi = lambda: _openapi(app, keys.is_open)
@@ -231,6 +234,13 @@ def _add_service(app: FastAPI, predictions: Predictions, args: ServeArgs, metric
         """Counters in Prometheus' text format."""
         awake = {} if may_sleep else await predictions.statuses()
         return Response(metrics.text(awake), media_type=metrics.content_type)
+
+
+def _add_jobs(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None:
+    if args.ingress.replicas > 1:  # a job lives in the process that took it
+        return
+    runner = JobRunner(predictions, args.jobs, args.limits)
+    app.include_router(job_routes(runner, args), responses=_problems(ErrorCode.NOT_FOUND))
 
 
 async def _is_ready(engine: Engine, may_sleep: bool) -> bool:

@@ -95,6 +95,7 @@ class Gate:
             caller = self._keys.caller(headers)
             if caller is not None:
                 passage.caller = caller.name
+                passage.state["caller"] = caller.name
                 self._limiter.take(caller)
         passage.max_bytes = next(
             limit for start, limit in self._body_limit if path.startswith(start)
@@ -121,7 +122,8 @@ class _Passage:
         self.headers = Headers(scope=scope)
         given = self.headers.get(REQUEST_ID, "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = self.request_id
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+        self.state["request_id"] = self.request_id
         self.status: int | None = None
         self.caller: str | None = None
         self.max_bytes = 0

@@ -15,13 +15,20 @@ from starlette.responses import Response
 
 from metro_ray.models.backbones import IMAGE_SIZE
 from metro_ray.serve.answers import encode
-from metro_ray.serve.engine import Ask, Engine, Reply, Status
+from metro_ray.serve.engine import Ask, Engine, Overloaded, Reply, Status, TooLate
 from metro_ray.serve.metrics import Metrics
 from metro_ray.serve.network import Mesh
 from metro_ray.serve.prepare import OpenImage, open_images, place_people, stack_crops
 from metro_ray.serve.problems import ApiError, as_api_error, overloaded
 from metro_ray.serve.requests import PredictQuery, Wanted, read_request
-from metro_ray.serve.schema import MEDIA_TYPES, MODEL_VERSION, SERVER_TIMING, ErrorCode, Task
+from metro_ray.serve.schema import (
+    ENDINGS,
+    MEDIA_TYPES,
+    MODEL_VERSION,
+    SERVER_TIMING,
+    ErrorCode,
+    Task,
+)
 from metro_ray.serve.settings import Limits
 
 _T = TypeVar("_T")
@@ -118,45 +125,85 @@ class Predictions:
             self._metrics.pending(self._pending)
 
     async def _answer(self, task: Task, request: Request, query: PredictQuery) -> Response:
-        engine = self.engine(task)
+        self.engine(task)
         clock = _Clock()
         wanted = await read_request(request, query, task, self._limits)
-        images = await self._in_thread(
+        images = await self.in_thread(
             lambda: open_images(wanted, task, IMAGE_SIZE, self._limits.max_pixels)
         )
         clock.mark("decode")
-        ask = Ask(
-            crops=stack_crops(images),
-            deadline=time.time() + self._limits.timeout_s - clock.total_s,
-            draw=random.random(),
-            version=request.headers.get(MODEL_VERSION),
-            vertices=wanted.needs_vertices,
-            known_meshes=tuple(self._meshes),
-        )
-        reply = await engine.predict(ask)
-        clock.mark_call(reply.model_ms)
-        if reply.mesh is not None:
-            self._meshes[reply.mesh.body_model] = reply.mesh
-        body = await self._in_thread(lambda: self._encode(wanted, images, reply, clock))
+        left_s = self._limits.timeout_s - clock.total_s
+        version = request.headers.get(MODEL_VERSION)
+        body, reply = await self._predict(task, wanted, images, version, left_s, clock)
         times = clock.times_ms()
-        self._metrics.predicted(task, reply, len(ask.crops), times)
+        self._metrics.predicted(task, reply, len(reply.arrays.cameras), times)
         headers = {
             MODEL_VERSION: reply.card.version,
             SERVER_TIMING: ", ".join(f"{name};dur={value:.2f}" for name, value in times.items()),
         }
         if wanted.format not in ("json", "png"):
-            ending = "zip" if wanted.format == "depth" else wanted.format
+            ending = ENDINGS[wanted.format]
             headers["Content-Disposition"] = f'attachment; filename="{task}.{ending}"'
         return Response(body, media_type=MEDIA_TYPES[wanted.format], headers=headers)
+
+    async def predict_opened(
+        self, task: Task, wanted: Wanted, load: Callable[[], list[OpenImage]]
+    ) -> tuple[bytes, str]:
+        """Predict images of a job, waiting while the networks are busy.
+
+        Args:
+            task: what to predict.
+            wanted: decides the format.
+            load: opens the images, in a thread.
+
+        Returns:
+            The body of the answer, and the version that gave it.
+        """
+        clock = _Clock()
+        images = await self.in_thread(load)
+        clock.mark("decode")
+        while True:
+            try:
+                timeout_s = self._limits.timeout_s
+                body, reply = await self._predict(task, wanted, images, None, timeout_s, clock)
+            except (Overloaded, TooLate):
+                await asyncio.sleep(self._limits.retry_after_s)
+            else:
+                self._metrics.predicted(task, reply, len(reply.arrays.cameras), clock.times_ms())
+                return body, reply.card.version
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """The result of work that would hold the event loop up."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    async def _predict(
+        self,
+        task: Task,
+        wanted: Wanted,
+        images: list[OpenImage],
+        version: str | None,
+        timeout_s: float,
+        clock: _Clock,
+    ) -> tuple[bytes, Reply]:
+        ask = Ask(
+            crops=stack_crops(images),
+            deadline=time.time() + timeout_s,
+            draw=random.random(),
+            version=version,
+            vertices=wanted.needs_vertices,
+            known_meshes=tuple(self._meshes),
+        )
+        reply = await self.engines[task].predict(ask)
+        clock.mark_call(reply.model_ms)
+        if reply.mesh is not None:
+            self._meshes[reply.mesh.body_model] = reply.mesh
+        return await self.in_thread(lambda: self._encode(wanted, images, reply, clock)), reply
 
     def _encode(
         self, wanted: Wanted, images: list[OpenImage], reply: Reply, clock: _Clock
     ) -> bytes:
         people = place_people(images, reply.arrays, self._meshes[reply.card.body_model])
         return encode(wanted, images, people, reply, clock.times_ms)
-
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     async def _status(self, engine: Engine) -> Status | None:
         try:

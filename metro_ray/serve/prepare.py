@@ -102,7 +102,23 @@ def place_people(images: Sequence[OpenImage], arrays: MeshArrays, mesh: Mesh) ->
 
 
 def _open(image: WantedImage, task: Task, side: int, max_pixels: int) -> OpenImage:
-    pixels = open_image(image.data, max_pixels)
+    return cut_people(open_image(image.data, max_pixels), image, task, side)
+
+
+def cut_people(
+    pixels: UInt8[np.ndarray, "H W 3"], image: WantedImage, task: Task, side: int
+) -> OpenImage:
+    """The people of a decoded image.
+
+    Args:
+        pixels: RGB.
+        image: whom to look for; its data is not used.
+        task: decides what hands mean.
+        side: of the crops, pixels.
+
+    Raises:
+        ApiError: a box that cannot be used; says which.
+    """
     subjects = tuple(
         _cut(pixels, person, image.hand, task, side, f"box {number}")
         for number, person in enumerate(image.people)

@@ -6,7 +6,7 @@ import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import pybase64
 from pydantic import Field, ValidationError
@@ -33,10 +33,11 @@ from metro_ray.serve.schema import (
 )
 from metro_ray.serve.settings import Limits, explain
 
+_Fields = TypeVar("_Fields", bound=Strict)
 _FORM, _JSON = "multipart/form-data", "application/json"
 BODY_TYPES = (*IMAGE_TYPES, _FORM, _JSON)
 _IMAGE_FIELD = "image"
-_MAX_FIELD_BYTES = 64 * 1024
+MAX_FIELD_BYTES = 64 * 1024
 _BOXES = "x0,y0,x1,y1;x0,y0,x1,y1;.. in pixels"
 
 
@@ -94,7 +95,7 @@ async def read_request(request: Request, query: PredictQuery, task: Task, limits
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     accepted = request.headers.get("accept", "*/*")
     if media_type in IMAGE_TYPES:
-        wanted = _from_query(await request.body(), query, accepted, limits)
+        wanted = from_query(await request.body(), query, accepted, limits)
     elif media_type == _FORM:
         wanted = await _from_form(request, accepted, limits)
     elif media_type == _JSON:
@@ -104,7 +105,7 @@ async def read_request(request: Request, query: PredictQuery, task: Task, limits
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
             f"Content-Type is {media_type or 'missing'}; expected one of {', '.join(BODY_TYPES)}",
         )
-    _check(wanted, task)
+    check(wanted, task)
     return wanted
 
 
@@ -118,7 +119,18 @@ def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:
     return [_four(part, f"boxes: box {number}", _BOXES) for number, part in enumerate(parts)]
 
 
-def _from_query(data: bytes, query: PredictQuery, accepted: str, limits: Limits) -> Wanted:
+def broken_form(error: HTTPException) -> ApiError:
+    """What a client is told about a form that cannot be parsed."""
+    message = f"the form cannot be read: {error.detail}"
+    return ApiError(ErrorCode.BAD_REQUEST, message, status=400)
+
+
+def from_query(data: bytes, query: PredictQuery, accepted: str, limits: Limits) -> Wanted:
+    """One image with its parameters.
+
+    Raises:
+        ApiError: says which parameter is wrong.
+    """
     boxes = None if query.boxes is None else parse_boxes(query.boxes)
     intrinsics = None
     if query.intrinsics is not None:
@@ -138,7 +150,7 @@ async def _from_form(request: Request, accepted: str, limits: Limits) -> Wanted:
         async with request.form(
             max_files=1,
             max_fields=len(PredictQuery.model_fields),
-            max_part_size=_MAX_FIELD_BYTES,
+            max_part_size=MAX_FIELD_BYTES,
         ) as form:
             image = form.get(_IMAGE_FIELD)
             if not isinstance(image, UploadFile):
@@ -149,16 +161,14 @@ async def _from_form(request: Request, accepted: str, limits: Limits) -> Wanted:
             fields = {name: value for name, value in form.items() if name != _IMAGE_FIELD}
             data = await image.read()
     except HTTPException as error:  # what Starlette makes of a form that cannot be parsed
-        raise ApiError(
-            ErrorCode.BAD_REQUEST, f"the form cannot be read: {error.detail}", status=400
-        ) from error
+        raise broken_form(error) from error
     twice = fields.keys() & request.query_params.keys()
     if twice:
         raise ApiError(
             ErrorCode.BAD_REQUEST, f"{', '.join(sorted(twice))}: given in the form and in the query"
         )
-    query = _validated(PredictQuery, {**request.query_params, **fields})
-    return _from_query(data, query, accepted, limits)
+    query = validated(PredictQuery, {**request.query_params, **fields})
+    return from_query(data, query, accepted, limits)
 
 
 def _from_json(body: bytes, query: PredictQuery, accepted: str, limits: Limits) -> Wanted:
@@ -246,7 +256,12 @@ def _camera(
     return CameraSource(intrinsics=Intrinsics((fx, fy), (cx, cy)), note="given")
 
 
-def _check(wanted: Wanted, task: Task) -> None:
+def check(wanted: Wanted, task: Task) -> None:
+    """Refuse what a task or a format cannot answer.
+
+    Raises:
+        ApiError: says what to ask instead.
+    """
     if task == "body" and any(image.hand is not None for image in wanted.images):
         raise ApiError(
             ErrorCode.BAD_REQUEST, "hand_side: /v1/body predicts bodies; ask /v1/hand for hands"
@@ -269,7 +284,12 @@ def _four(text: str, where: str, expected: str) -> tuple[float, float, float, fl
     return cast("tuple[float, float, float, float]", values)
 
 
-def _validated(kind: type[PredictQuery], values: Mapping[str, Any]) -> PredictQuery:
+def validated(kind: type[_Fields], values: Mapping[str, Any]) -> _Fields:
+    """Fields of a form.
+
+    Raises:
+        ApiError: names each that is unknown or wrong.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -28,6 +28,8 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 """What an answer of each format is; `Accept` names these, except `depth`, which `format` asks for.
 """
+ENDINGS: dict[Format, str] = {**{kind: kind for kind in MEDIA_TYPES}, "depth": "zip"}
+"""Of files in each format."""
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 """Raw request bodies."""
 

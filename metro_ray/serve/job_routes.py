@@ -1,0 +1,137 @@
+"""/v1/jobs: take many images or a video, tell how far a job is, give its zip."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from pydantic import Field
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from metro_ray.serve.jobs import JobRunner, Upload
+from metro_ray.serve.problems import ApiError
+from metro_ray.serve.requests import (
+    MAX_FIELD_BYTES,
+    PredictQuery,
+    broken_form,
+    check,
+    from_query,
+    validated,
+)
+from metro_ray.serve.schema import ErrorAnswer, ErrorCode, Job, Task
+from metro_ray.serve.settings import ServeArgs
+
+JOBS = "/v1/jobs"
+_FILES = "files"
+_PIECE = 1 << 20
+_FORM: dict[str, Any] = {
+    "type": "object",
+    "required": [_FILES, "task"],
+    "properties": {
+        _FILES: {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "images, or one video (MP4, MOV, WebM, MKV, AVI)",
+        },
+        "task": {"type": "string", "enum": ["body", "hand"]},
+    },
+    "description": "and fields named as the query parameters of /v1/body, for every image",
+}
+
+
+class JobFields(PredictQuery):
+    """Fields of the form beside its files."""
+
+    task: Task = Field(description="what to predict")
+
+
+def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
+    """The routes over a runner.
+
+    Args:
+        runner: of the jobs.
+        args: limits.
+    """
+    router = APIRouter(prefix=JOBS)
+
+    @router.post(
+        "",
+        status_code=202,
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+        },
+        responses={503: {"model": ErrorAnswer, "description": "overloaded"}},
+    )
+    async def submit(request: Request) -> Job:
+        """Predict many images, or a video, in the background."""
+        folder = runner.make_folder()
+        try:
+            async with request.form(
+                max_files=args.jobs.max_files,
+                max_fields=len(JobFields.model_fields),
+                max_part_size=MAX_FIELD_BYTES,
+            ) as form:
+                values = {name: value for name, value in form.items() if name != _FILES}
+                fields = validated(JobFields, values)
+                if fields.task not in args.models:
+                    raise ApiError(ErrorCode.NOT_FOUND, f"{fields.task} is not served here")
+                query = PredictQuery.model_validate(fields.model_dump(exclude={"task"}))
+                wanted = from_query(b"", query, "application/json", args.limits)
+                check(wanted, fields.task)
+                uploads = await _keep(form, folder)
+            return runner.submit(fields.task, wanted, folder, uploads, _owner(request))
+        except HTTPException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise broken_form(error) from error
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    @router.get("/{job_id}")
+    async def state(job_id: str, request: Request) -> Job:
+        """How far a job is."""
+        return runner.find(job_id, _owner(request)).told()
+
+    @router.delete("/{job_id}")
+    async def cancel(job_id: str, request: Request) -> Job:
+        """End a job and drop its files and its result."""
+        return await runner.cancel(runner.find(job_id, _owner(request)))
+
+    @router.get(
+        "/{job_id}/result",
+        response_class=FileResponse,
+        responses={200: {"content": {"application/zip": {}}}},
+    )
+    async def result(job_id: str, request: Request) -> FileResponse:
+        """The zip: a file for each image or frame, and report.json."""
+        path = runner.result(runner.find(job_id, _owner(request)))
+        return FileResponse(path, media_type="application/zip", filename=f"{job_id}.zip")
+
+    return router
+
+
+async def _keep(form: FormData, folder: Path) -> list[Upload]:
+    """The files of a form, in the job's folder under names of our own."""
+    files = [file for file in form.getlist(_FILES) if isinstance(file, UploadFile)]
+    if not files:
+        raise ApiError(
+            ErrorCode.BAD_REQUEST, f"the form has no {_FILES}: send images, or one video"
+        )
+    uploads: list[Upload] = []
+    for number, file in enumerate(files):
+        path = folder / f"upload{number:05d}"
+        with path.open("wb") as target:
+            while piece := await file.read(_PIECE):
+                target.write(piece)
+        uploads.append(Upload(file.filename or f"image{number}", path))
+    return uploads
+
+
+def _owner(request: Request) -> str | None:
+    """Whose key asks; jobs of others do not exist for it."""
+    return request.scope["state"].get("caller")
