@@ -36,7 +36,8 @@ th:first-child { text-align: left; } tbody th small { display: block; color: var
 td { font-variant-numeric: tabular-nums; } th.text, td.text { text-align: left; }
 .caption { margin: 0 0 .4rem; color: var(--quiet); font-size: .9rem; max-width: 62rem; }
 .wide td:not(.text), .wide thead th { white-space: nowrap; }
-@media (max-width: 560px) { th, td { padding: .4rem .5rem; } }
+@media (max-width: 560px) { th, td { padding: .4rem .5rem; }
+  td.text { min-width: 9rem; } tbody th { overflow-wrap: normal; } }
 @media print { article, tr, figure { break-inside: avoid; } body { max-width: none; padding: 0; } }
 tr.marked > * { background: color-mix(in srgb, var(--accent) 14%, transparent); }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
