@@ -21,7 +21,6 @@ export function explain(error, again) {
     again();
   };
   byId("problem").hidden = false;
-  byId("problem").scrollIntoView({ block: "nearest" });
   return undefined;
 }
 

@@ -43,6 +43,7 @@ export class Viewer {
    * @param {boolean} keepView whether to go on looking from where the person looks.
    */
   show({ people }, faces, edges, keepView) {
+    const isAsBefore = this.meshes.children.length === people.length;
     clear(this.meshes);
     clear(this.skeletons);
     people.forEach((person, number) => {
@@ -62,8 +63,9 @@ export class Viewer {
     this.radius = bounds.getBoundingSphere(new Sphere()).radius;
     this.controls.minDistance = this.radius * 0.4;
     this.controls.maxDistance = this.radius * 12;
-    if (keepView) this.render();
-    else this.#arrive();
+    if (!keepView) return this.#arrive();
+    const now = new Spherical().setFromVector3(this.camera.position);
+    return this.#place(new Spherical(isAsBefore ? now.radius : this.#distance(), now.phi, now.theta));
   }
 
   /** Show nobody. */
