@@ -37,7 +37,7 @@ td { font-variant-numeric: tabular-nums; } th.text, td.text { text-align: left; 
 .caption { margin: 0 0 .4rem; color: var(--quiet); font-size: .9rem; max-width: 62rem; }
 .wide td:not(.text), .wide thead th { white-space: nowrap; }
 @media (max-width: 560px) { th, td { padding: .4rem .5rem; }
-  td.text { min-width: 9rem; } tbody th { overflow-wrap: normal; } }
+  td.text { min-width: 15rem; } tbody th { overflow-wrap: normal; } }
 @media print { article, tr, figure { break-inside: avoid; } body { max-width: none; padding: 0; } }
 tr.marked > * { background: color-mix(in srgb, var(--accent) 14%, transparent); }
 article { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
@@ -80,6 +80,7 @@ def table(
     *,
     caption: str,
     num_text: int = 1,
+    last_is_text: bool = False,
     marked: Sequence[int] = (),
 ) -> str:
     """A table that scrolls sideways where the screen is narrow.
@@ -89,11 +90,13 @@ def table(
         lines: cells, plain text; the first of a line is its heading.
         caption: what the table is, plain text.
         num_text: leading columns that hold text; the others hold numbers, on the right.
+        last_is_text: whether the last column holds text too.
         marked: numbers of lines to stress.
     """
 
     def cell(tag: str, place: int, text: str) -> str:
-        kind = ' class="text"' if place < num_text else ""
+        is_text = place < num_text or (last_is_text and place == len(head) - 1)
+        kind = ' class="text"' if is_text else ""
         scope = "" if tag == "td" else f' scope="{"col" if tag == "th" else "row"}"'
         return f"<{tag[:2]}{kind}{scope}>{escape(text)}</{tag[:2]}>"
 

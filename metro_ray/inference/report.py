@@ -82,21 +82,19 @@ def _tiles(sample: PerSample) -> str:
 
 def _figures(sample: PerSample, baseline: Mapping[str, float]) -> str:
     figures = sample.figures
-    head = ["figure", "meaning", "this evaluation"]
-    known = {name for name in TITLES if np.isfinite(baseline.get(name, np.nan))}
-    head += ["mean mesh"] if known else []
+    known = any(np.isfinite(baseline.get(name, np.nan)) for name in TITLES)
+    head = ["figure", "this evaluation", *(["mean mesh"] if known else []), "meaning"]
     lines = []
-    for name, (short, unit, meaning) in TITLES.items():
+    for name, (short, _, meaning) in TITLES.items():
         at = f"@{figures.rule.name}" if name.endswith(("pck", "auc")) else ""
-        line = [f"{short}{at}", meaning, shown(name, figures.means[name])]
-        lines.append(line + ([shown(name, baseline.get(name, np.nan))] if known else []))
-        del unit
+        numbers = [figures.means[name], *([baseline.get(name, np.nan)] if known else [])]
+        lines.append([f"{short}{at}", *(shown(name, value) for value in numbers), meaning])
     counts = figures.counts
     caption = (
         f"{counts['rows']} rows, {counts['joint_rows']} with 3D joints, {counts['mesh_rows']} with "
         f"a mesh, {counts['accel_frames']} frames with both neighbours. {figures.rule.text}."
     )
-    exact = table(head, lines, caption=caption, num_text=2)
+    exact = table(head, lines, caption=caption, last_is_text=True)
     return section("Figures", exact + _metro_averages(sample))
 
 
@@ -156,7 +154,9 @@ def _published(sample: PerSample) -> str:
         numbers = [_number(row.figures.get(name)) for name in names]
         lines.append([row.method, row.crops, *numbers, source])
     caption = f"{one['title']}, millimetres; F-scores come from metro-ray score, not from this page"
-    shown_table = table([*head, "source"], lines, caption=caption, num_text=2, marked=[0])
+    shown_table = table(
+        [*head, "source"], lines, caption=caption, num_text=2, last_is_text=True, marked=[0]
+    )
     return section("Published figures", shown_table)
 
 

@@ -27,8 +27,8 @@ def test_figures_stand_with_counts_protocol_and_mean_mesh(sample, tmp_path):
     assert page.text.startswith("A <run> A <run>")
     for name in ("mpjpe_mm", "pa_mpjpe_mm", "mpve_mm", "pa_mpve_mm"):
         assert f"{means[name]:.2f} mm" in page.text
-    assert f"AUC@150mm area under the PCK curve {100 * means['auc']:.1f} %" in page.text
-    assert f"root-relative {means['mpve_mm']:.2f} mm 321.50 mm" in page.text
+    assert f"AUC@150mm {100 * means['auc']:.1f} % - area under the PCK curve" in page.text
+    assert f"MPVE {means['mpve_mm']:.2f} mm 321.50 mm mean vertex error" in page.text
     assert "30 rows, 30 with 3D joints, 30 with a mesh, 20 frames" in page.text
     assert "Crops box of the label row, side 200 px x scale" in page.text
     assert "3 processes, batches of 30" in page.text
