@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -220,6 +221,21 @@ def test_a_job_is_waited_for_and_fetched_whole(tmp_path, monkeypatch):
         pytest.raises(RequestError, match="frame 3 is broken"),
     ):
         client.wait_for_job("j1")
+
+
+@pytest.mark.slow
+def test_jobs_of_the_real_api(client, jpeg, tmp_path):
+    photos = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for photo in photos:
+        photo.write_bytes(jpeg)
+    job = client.wait_for_job(client.submit_job("body", photos, format="ply").id, timeout_s=120)
+    assert (job.state, job.done, job.total) == ("done", 2, 2)
+    with zipfile.ZipFile(client.download_job(job.id, tmp_path / "result.zip")) as result:
+        assert sum(name.endswith(".ply") for name in result.namelist()) == 2
+    client.cancel_job(job.id)
+    with pytest.raises(RequestError) as caught:
+        client.job("no-such-job")
+    assert (caught.value.status, client.retries) == (404, 0)
 
 
 def test_another_kind_of_server_is_recognised():
