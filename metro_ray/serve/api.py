@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,20 +24,23 @@ from metro_ray.serve.job_routes import JOBS, job_routes
 from metro_ray.serve.jobs import JobRunner
 from metro_ray.serve.keys import KeyRing, RateLimiter
 from metro_ray.serve.metrics import Metrics
+from metro_ray.serve.openapi import (
+    BINARY,
+    PREDICTION_REQUEST,
+    PREDICTION_RESPONSES,
+    describe,
+    problems,
+)
 from metro_ray.serve.pages import mount_pages
 from metro_ray.serve.predictions import Predictions
-from metro_ray.serve.problems import STATUS, ApiError
-from metro_ray.serve.requests import IMAGE_TYPES, PredictQuery
+from metro_ray.serve.problems import ApiError
+from metro_ray.serve.requests import PredictQuery
 from metro_ray.serve.schema import (
-    MEDIA_TYPES,
-    MODEL_VERSION,
-    ErrorAnswer,
     ErrorCode,
     HandSide,
     ModelCard,
     ModelList,
     PredictAnswer,
-    PredictRequest,
     Task,
 )
 from metro_ray.serve.settings import ServeArgs
@@ -47,13 +48,6 @@ from metro_ray.version import __version__
 
 _READY_TIMEOUT_S = 2.0
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-_BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_FORM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["image"],
-    "properties": {"image": {"type": "string", "format": "binary"}},
-    "description": "and fields named as the query parameters",
-}
 
 
 def create_api(
@@ -102,44 +96,11 @@ def create_api(
         body_limit={"": args.limits.max_body_bytes, JOBS: args.jobs.max_upload_bytes},
         tells_request_id=tells_request_id,
     )
-    app.openapi = lambda: _openapi(app, keys.is_open)
+    app.openapi = lambda: describe(app, keys.is_open)
     return app
 
 
-def _problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for OpenAPI."""
-    grouped: dict[int | str, list[str]] = {}
-    for code in (*codes, ErrorCode.UNAUTHORIZED, ErrorCode.RATE_LIMITED):
-        grouped.setdefault(STATUS[code], []).append(code.value)
-    return {
-        status: {"model": ErrorAnswer, "description": ", ".join(names)}
-        for status, names in grouped.items()
-    }
-
-
 def _add_predictions(app: FastAPI, predictions: Predictions) -> None:
-    answers = {kind: _BINARY for kind in MEDIA_TYPES.values() if kind != MEDIA_TYPES["json"]}
-    responses = {
-        200: {"content": answers, "description": "the people, in the format asked for"},
-        406: {"model": ErrorAnswer, "description": "Accept names nothing that can be made"},
-        **_problems(
-            ErrorCode.BAD_IMAGE, ErrorCode.NOT_FOUND, ErrorCode.TIMEOUT, ErrorCode.TOO_LARGE,
-            ErrorCode.TOO_MANY_PIXELS, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.BAD_REQUEST,
-            ErrorCode.INTERNAL, ErrorCode.OVERLOADED,
-        ),
-    }  # fmt: skip
-    content = {
-        **dict.fromkeys(IMAGE_TYPES, _BINARY),
-        "multipart/form-data": {"schema": _FORM_SCHEMA},
-        "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
-    }
-    header = {
-        "name": MODEL_VERSION,
-        "in": "header",
-        "description": "only this version may answer",
-        "schema": {"type": "string"},
-    }
-
     def add(task: Task) -> None:
         async def predict(request: Request, query: Annotated[PredictQuery, Query()]) -> Response:
             return await predictions.answer(task, request, query)
@@ -149,11 +110,8 @@ def _add_predictions(app: FastAPI, predictions: Predictions) -> None:
             operation_id=f"predict_{task}",
             summary=f"Predict the {'people' if task == 'body' else 'hands'} of images",
             response_model=PredictAnswer,
-            responses=responses,
-            openapi_extra={
-                "requestBody": {"required": True, "content": content},
-                "parameters": [header],
-            },
+            responses=PREDICTION_RESPONSES,
+            openapi_extra=PREDICTION_REQUEST,
             include_in_schema=task in predictions.engines,
         )(predict)
 
@@ -162,7 +120,7 @@ def _add_predictions(app: FastAPI, predictions: Predictions) -> None:
 
 
 def _add_models(app: FastAPI, predictions: Predictions) -> None:
-    @app.get("/v1/models", responses=_problems())
+    @app.get("/v1/models", responses=problems())
     async def models() -> ModelList:
         """What is served at present, with each version's share of the requests."""
         cards: list[ModelCard] = []
@@ -191,9 +149,9 @@ def _add_models(app: FastAPI, predictions: Predictions) -> None:
         "/v1/models/{task}/faces",
         response_class=Response,
         responses={
-            200: {"content": {"application/octet-stream": _BINARY}},
+            200: {"content": {"application/octet-stream": BINARY}},
             304: {"description": "the client has them"},
-            **_problems(ErrorCode.NOT_FOUND, ErrorCode.TIMEOUT, ErrorCode.BAD_REQUEST),
+            **problems(ErrorCode.NOT_FOUND, ErrorCode.TIMEOUT, ErrorCode.BAD_REQUEST),
         },
     )
     async def faces(task: Task, request: Request, hand_side: HandSide = "right") -> Response:
@@ -229,7 +187,7 @@ def _add_service(app: FastAPI, predictions: Predictions, args: ServeArgs, metric
         named = {task: "ready" if state else "loading" for task, state in states.items()}
         return JSONResponse({"ready": ready, "models": named}, 200 if ready else 503)
 
-    @app.get("/metrics", response_class=Response, responses=_problems())
+    @app.get("/metrics", response_class=Response, responses=problems())
     async def prometheus() -> Response:
         """Counters in Prometheus' text format."""
         awake = {} if may_sleep else await predictions.statuses()
@@ -240,7 +198,7 @@ def _add_jobs(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None:
     if args.ingress.replicas > 1:  # a job lives in the process that took it
         return
     runner = JobRunner(predictions, args.jobs, args.limits)
-    app.include_router(job_routes(runner, args), responses=_problems(ErrorCode.NOT_FOUND))
+    app.include_router(job_routes(runner, args), responses=problems(ErrorCode.NOT_FOUND))
 
 
 async def _is_ready(engine: Engine, may_sleep: bool) -> bool:
@@ -291,23 +249,3 @@ def _add_errors(app: FastAPI) -> None:
         message = f"{request.method} {path}: {error.detail}; see /docs"
         known = ApiError(ErrorCode.BAD_REQUEST, message, status=error.status_code)
         return answer(request, known)
-
-
-def _openapi(app: FastAPI, is_open: bool) -> dict[str, Any]:
-    if app.openapi_schema is not None:
-        return app.openapi_schema
-    schema = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    _, models = models_json_schema(
-        [(PredictRequest, "validation")], ref_template="#/components/schemas/{model}"
-    )
-    schema["components"]["schemas"] |= models["$defs"]
-    if not is_open:
-        schema["components"]["securitySchemes"] = {
-            "key": {"type": "http", "scheme": "bearer"},
-            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{"key": []}, {"header": []}]
-    app.openapi_schema = schema
-    return schema

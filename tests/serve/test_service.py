@@ -39,7 +39,7 @@ def ray_session():
     import ray
 
     with tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder:
-        ray.init(
+        session = ray.init(
             address="local",
             num_cpus=8,
             object_store_memory=150 * 2**20,
@@ -48,7 +48,7 @@ def ray_session():
             logging_level="ERROR",
         )
         try:
-            yield
+            yield f"http://{session.dashboard_url}"
         finally:
             ray.shutdown()
             for name, value in saved.items():
@@ -158,22 +158,16 @@ def test_weights_change_under_load_without_a_failed_request(
         assert model.version == answer.headers["x-model-version"]
 
 
-def test_two_versions_share_the_requests(service, http, jpeg, other_body_checkpoint):
-    from ray.serve.schema import ServeDeploySchema
+def test_two_versions_share_the_requests(ray_session, service, http, jpeg, other_body_checkpoint):
+    from metro_ray.serve.sources import version_of
+    from metro_ray.serve.swap import answering, swap, wait_for
 
-    from metro_ray.serve.start import deploy
-    from metro_ray.serve.swap import with_choice
-
-    _, config = service
     candidate = {"candidate": str(other_body_checkpoint), "candidate_share": 0.5}
-    deploy(ServeDeploySchema.model_validate(with_choice(config, "body", candidate)))
+    url = swap(ray_session, "body", candidate)  # as `metro-ray serve-swap` does
     try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            cards = [c for c in http.get("/v1/models").json()["models"] if c["task"] == "body"]
-            if len(cards) == 2:
-                break
-            time.sleep(0.2)
+        assert url == service[0]
+        assert wait_for(url, "body", version_of(other_body_checkpoint), None, 60)
+        cards = [c for c in http.get("/v1/models").json()["models"] if c["task"] == "body"]
         assert [card["traffic"] for card in cards] == [0.5, 0.5]
         seen = [
             http.post("/v1/body", content=jpeg, headers=IMAGE).headers["x-model-version"]
@@ -185,7 +179,33 @@ def test_two_versions_share_the_requests(service, http, jpeg, other_body_checkpo
         pinned = [http.post("/v1/body", content=jpeg, headers=headers) for _ in range(5)]
         assert {answer.headers["x-model-version"] for answer in pinned} == {asked}
     finally:
-        deploy(ServeDeploySchema.model_validate(config))
+        swap(ray_session, "body", {"candidate": None, "candidate_share": 0.0})
+    end = time.monotonic() + 60
+    while time.monotonic() < end and len(answering(url, "body", None)) != 1:
+        time.sleep(0.2)
+    assert answering(url, "body", None) == [cards[0]["version"]]
+
+
+def test_a_job_runs_on_the_replicas(http, jpeg):
+    files = [("files", (f"{n}.jpg", jpeg, "image/jpeg")) for n in range(3)]
+    job = http.post("/v1/jobs", files=files, data={"task": "hand", "format": "npz"}).json()["id"]
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        told = http.get(f"/v1/jobs/{job}").json()
+        if told["state"] not in ("queued", "running"):
+            break
+        time.sleep(0.2)
+    assert (told["state"], told["done"]) == ("done", 3)
+    assert http.get(f"/v1/jobs/{job}/result").content.startswith(b"PK")
+
+
+def test_what_is_refused_is_refused_through_serve_too(http, service, jpeg):
+    answer = http.post("/v1/body", content=b"no image", headers=IMAGE | {"X-Request-Id": "mine-7"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_image")
+    assert answer.json()["error"]["request_id"] == "mine-7"
+    assert answer.headers.get_list("x-request-id") == ["mine-7"]
+    large = http.post("/v1/body", content=b"0" * (17 * 2**20), headers=IMAGE)
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "too_large")
 
 
 def test_a_killed_replica_comes_back(http, jpeg):

@@ -1,0 +1,92 @@
+"""What OpenAPI says about the API beyond what FastAPI finds by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from metro_ray.serve.problems import STATUS
+from metro_ray.serve.schema import (
+    IMAGE_TYPES,
+    MEDIA_TYPES,
+    MODEL_VERSION,
+    ErrorAnswer,
+    ErrorCode,
+    PredictRequest,
+)
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_FORM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {"image": {"type": "string", "format": "binary"}},
+    "description": "and fields named as the query parameters",
+}
+
+
+def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for OpenAPI."""
+    grouped: dict[int | str, list[str]] = {}
+    for code in (*codes, ErrorCode.UNAUTHORIZED, ErrorCode.RATE_LIMITED):
+        grouped.setdefault(STATUS[code], []).append(code.value)
+    return {
+        status: {"model": ErrorAnswer, "description": ", ".join(names)}
+        for status, names in grouped.items()
+    }
+
+
+def describe(app: FastAPI, is_open: bool) -> dict[str, Any]:
+    """The OpenAPI document; made once.
+
+    Args:
+        app: with all its routes.
+        is_open: whether no keys are asked for.
+    """
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, models = models_json_schema(
+        [(PredictRequest, "validation")], ref_template="#/components/schemas/{model}"
+    )
+    schema["components"]["schemas"] |= models["$defs"]
+    if not is_open:
+        schema["components"]["securitySchemes"] = {
+            "key": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{"key": []}, {"header": []}]
+    app.openapi_schema = schema
+    return schema
+
+
+_ANSWERS = {kind: BINARY for kind in MEDIA_TYPES.values() if kind != MEDIA_TYPES["json"]}
+PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": _ANSWERS, "description": "the people, in the format asked for"},
+    406: {"model": ErrorAnswer, "description": "Accept names nothing that can be made"},
+    **problems(
+        ErrorCode.BAD_IMAGE, ErrorCode.NOT_FOUND, ErrorCode.TIMEOUT, ErrorCode.TOO_LARGE,
+        ErrorCode.TOO_MANY_PIXELS, ErrorCode.UNSUPPORTED_MEDIA_TYPE, ErrorCode.BAD_REQUEST,
+        ErrorCode.INTERNAL, ErrorCode.OVERLOADED,
+    ),
+}  # fmt: skip
+_CONTENT = {
+    **dict.fromkeys(IMAGE_TYPES, BINARY),
+    "multipart/form-data": {"schema": _FORM_SCHEMA},
+    "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
+}
+_HEADER = {
+    "name": MODEL_VERSION,
+    "in": "header",
+    "description": "only this version may answer",
+    "schema": {"type": "string"},
+}
+PREDICTION_REQUEST: dict[str, Any] = {
+    "requestBody": {"required": True, "content": _CONTENT},
+    "parameters": [_HEADER],
+}
+"""The body of a prediction, for OpenAPI."""
