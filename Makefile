@@ -45,5 +45,15 @@ test-gpu: install ## the tests that need a CUDA device
 goldens: install ## METRO's own numbers; GOLDENS=DIR takes another set
 	$(BIN)/python -m pytest tests/goldens $(if $(GOLDENS),--goldens $(GOLDENS))
 
+$(VENV)/.audit: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
+	@touch $@
+
+audit: $(VENV)/.audit ## known vulnerabilities of the pinned versions; asks PyPI's advisory service
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+sbom: $(VENV)/.audit ## what is installed, as CycloneDX JSON (sbom.json)
+	$(BIN)/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-file sbom.json
+
 clean: ## remove the environment and caches, keep runs
 	rm -rf $(VENV) .ruff_cache .hypothesis .import_linter_cache

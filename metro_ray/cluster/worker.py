@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from metro_ray.cluster.gauges import RunGauges
 from metro_ray.cluster.machine import physical_cores
 from metro_ray.cluster.run_folder import last_checkpoint, last_checkpoint_stamp
 from metro_ray.errors import CheckpointError
@@ -62,6 +63,7 @@ class RayWorker:
         ranks_here = context.get_local_world_size() * runs_per_machine
         torch.set_num_threads(max(1, physical_cores() // ranks_here))
         logging.getLogger().setLevel(logging.WARNING)  # Ray Train would print every report
+        self._gauges = RunGauges(run_dir.name) if self._rank == 0 else None
 
     @property
     def rank(self) -> int:
@@ -96,6 +98,8 @@ class RayWorker:
             )
 
     def report(self, metrics: dict[str, float], checkpoint: Path | None = None) -> None:
+        if self._gauges is not None:
+            self._gauges.set(metrics)
         if checkpoint is None:
             ray.train.report(metrics)
             return

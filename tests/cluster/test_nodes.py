@@ -1,4 +1,4 @@
-"""A run on several (simulated) machines that loses one in the middle of an epoch."""
+"""A run on several (simulated) machines: ranks on both, a machine lost, folders that are not shared."""
 
 import csv
 import json
@@ -8,7 +8,10 @@ import time
 
 import pytest
 
+from metro_ray.cluster import shared_storage
+from metro_ray.cluster.resources import ResourcePlan
 from metro_ray.cluster.train import run_train
+from metro_ray.errors import ResourceError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -39,6 +42,53 @@ def steps(run):
         return []
     with path.open() as file:
         return [int(row["step"]) for row in csv.DictReader(file) if row["kind"] == "train"]
+
+
+def test_four_ranks_on_two_machines_train_as_one(two_machines, make_config, tmp_path):
+    run = tmp_path / "run"
+    result = run_train(
+        make_config(
+            **{
+                "scaling.train_workers": 4,
+                "scaling.cpus_per_worker": 1.0,
+                "optim.epochs": 1,
+                "run.output_dir": str(run),
+            }
+        )
+    ).result
+    assert result["world_size"] == 4
+    assert result["val/num_rows"] == 23
+    assert not list(run.glob(".seen-by-all-*"))
+
+
+def test_a_folder_that_a_machine_does_not_see_is_named(two_machines, make_config, monkeypatch):
+    """The nodes are one machine here, so a file that only the driver sees is played: it is deleted."""
+    config = make_config(**{"run.output_dir": "/tmp"})
+    plan = ResourcePlan(
+        train_workers=2,
+        cpus_per_worker=1.0,
+        gpus_per_worker=0,
+        data_task_cpus=1.0,
+        concurrent_read_tasks=1,
+    )
+    shared_storage.require_shared_storage(config, plan)
+    needed = shared_storage._needed
+
+    def unseen(config, marker):
+        paths = needed(config, marker)
+        return [path._replace(path=str(marker.parent / "gone" / marker.name)) for path in paths[:1]]
+
+    monkeypatch.setattr(shared_storage, "_needed", unseen)
+    words = r"node [\d.]+ does not see what this machine writes to run\.output_dir .*NFS"
+    with pytest.raises(ResourceError, match=words):
+        shared_storage.require_shared_storage(config, plan)
+    monkeypatch.setattr(
+        shared_storage,
+        "_needed",
+        lambda config, marker: [shared_storage.NeededPath("data.train_yaml", "/gone.yaml", False)],
+    )
+    with pytest.raises(ResourceError, match=r"does not see data\.train_yaml /gone\.yaml.*s3://"):
+        shared_storage.require_shared_storage(config, plan)
 
 
 def test_a_lost_machine_costs_the_steps_since_the_last_checkpoint(

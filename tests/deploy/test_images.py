@@ -18,7 +18,9 @@ def lines(name):
 
 
 def test_hadolint_has_nothing_to_say_about_the_dockerfile():
-    done = subprocess.run([BIN / "hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [BIN / "hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout
 
 
@@ -42,7 +44,7 @@ def test_the_image_has_both_targets_an_own_user_and_our_versions():
 
 @pytest.mark.parametrize("name", [".dockerignore", ".rayignore"])
 def test_data_runs_and_the_environment_are_never_shipped(name):
-    ignored = {line.rstrip("/") for line in lines(name)}
+    ignored = {line.strip("/") for line in lines(name)}
     assert {".git", ".venv", "runs", "output", "data", "datasets", "assets"} <= ignored
     assert not {"metro_ray", "jobs", "pyproject.toml", "constraints.txt"} & ignored
 
