@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="metro-ray serve",
         description="Serve networks over HTTP: POST an image to /v1/body or /v1/hand, or open the "
         "page. A Ray cluster is started on this machine unless RAY_ADDRESS names one.",
-        epilog="A checkpoint is a folder, a run's folder (its best), pointers.json or a URL of one. "
-        "docs/serving.md explains formats, limits, keys, scaling and changing weights.",
+        epilog="A checkpoint is a folder, a run's folder (its best), pointers.json or a URL of "
+        "one. docs/serving.md explains formats, limits, keys, scaling and changing weights.",
     )
     add = parser.add_argument
     add("checkpoint", nargs="?", help="of bodies or of hands, told from its own settings")
@@ -138,17 +138,24 @@ def _serve(args: ServeArgs, host: str, port: int, timeout_s: float) -> None:
     from metro_ray.cluster.connect import session
     from metro_ray.serve.start import deploy_config, running
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     models = args.models.values()
     replicas = [model.replicas.max_replicas for model in models]
     cpus = sum(model.cpus * count for model, count in zip(models, replicas, strict=True))
-    with (
-        session(math.ceil(cpus + args.ingress.cpus * args.ingress.replicas)),
-        running(deploy_config(args, host, port), timeout_s) as url,
-    ):
-        print(f"serving {', '.join(args.models)} at {url}")
-        print(f"page {url}/  documentation {url}/docs  metrics {url}/metrics")
-        print(f'try: curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" {url}/v1/'
-              f"{next(iter(args.models))}", flush=True)  # fmt: skip
+    with session(math.ceil(cpus + args.ingress.cpus * args.ingress.replicas)):
+        # Ray puts a handler of its own in place, which ends the process with a stack trace.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with running(deploy_config(args, host, port), timeout_s) as url:
+            print(f"serving {', '.join(args.models)} at {url}")
+            print(f"page {url}/  documentation {url}/docs  metrics {url}/metrics")
+            example = f'curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" {url}/v1/'
+            print(f"try: {example}{next(iter(args.models))}", flush=True)
+            _wait_for_signal()
+
+
+def _wait_for_signal() -> None:
+    """Return on Ctrl-C or SIGTERM: the regular end of a service."""
+    try:
         while True:
             time.sleep(1.0)
+    except KeyboardInterrupt:
+        print("stopping: requests that have begun are finished", flush=True)

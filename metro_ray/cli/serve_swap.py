@@ -10,7 +10,7 @@ from typing import Any
 from metro_ray.errors import CheckpointError, ConfigError
 
 _DASHBOARD = "http://127.0.0.1:8265"
-_KEY = "METRO_RAY_KEY"
+_KEY = "METRO_RAY_API_KEY"
 
 
 def run(argv: Sequence[str]) -> int:

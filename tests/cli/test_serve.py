@@ -1,5 +1,13 @@
 """`metro-ray serve`, `serve-key`, `serve-swap`: what they refuse, print and leave behind."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
 import yaml
 from served import write_checkpoint
 
@@ -58,3 +66,38 @@ def test_swapping_nothing_or_nowhere(capsys):
     argv = ["serve-swap", "body", "x", "--dashboard", "http://127.0.0.1:9"]
     assert status_of(argv) == 2
     assert "no Ray cluster" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_it_serves_until_it_is_told_to_stop(tmp_path):
+    write_checkpoint(tmp_path / "run" / "checkpoints", "hand", 1, 5)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "metro_ray.cli.main", "serve", str(tmp_path / "run")]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    process = subprocess.Popen(
+        [*command, "--port", port],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("try: curl"):
+                break
+        assert f"serving hand at http://127.0.0.1:{port}\n" in lines, "".join(lines)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        rest, _ = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    assert "stopping" in rest
+    assert "Traceback" not in rest
+    assert process.returncode == 0
