@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from metro_ray.config.space import Dimension
 
 _MOST_TICKS = 5
+_REACH = 4.0
+"""How many times as far from the best as the middle error an axis reaches."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,7 @@ class Axis:
     """Of a row of names; empty for numbers."""
 
     def place(self, value: Any) -> float:
-        """Where a value lies, 0 to 1."""
+        """Where a value lies, 0 to 1; at an end where it lies beyond."""
         if self.names:
             if len(self.names) == 1:
                 return 0.5
@@ -32,8 +35,10 @@ class Axis:
         if self.high <= self.low:
             return 0.5
         if self.is_log:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
+            place = math.log(value / self.low) / math.log(self.high / self.low)
+        else:
+            place = (value - self.low) / (self.high - self.low)
+        return min(max(place, 0.0), 1.0)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and texts."""
@@ -82,6 +87,17 @@ def axis_around(title: str, values: Sequence[float], *, is_log: bool = False) ->
         return Axis(title=title, low=low / room, high=high * room, is_log=True)
     room = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
     return Axis(title=title, low=low - room, high=high + room)
+
+
+def error_axis(title: str, errors: Sequence[float]) -> Axis:
+    """An axis for errors on which the good ones can be told apart.
+
+    It ends where errors are much further from the best than the middle one; worse ones lie at its
+    end.
+    """
+    best, middle = min(errors), statistics.median(errors)
+    top = best + _REACH * (middle - best)
+    return axis_around(title, [min(error, top) if top > best else error for error in errors])
 
 
 def shown(value: Any) -> str:

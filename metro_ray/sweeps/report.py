@@ -10,7 +10,7 @@ import numpy as np
 
 from metro_ray.config.sweep import num_trials
 from metro_ray.inference.page import document, table
-from metro_ray.sweeps.axes import Axis, axis_around, axis_of
+from metro_ray.sweeps.axes import Axis, axis_around, axis_of, error_axis
 from metro_ray.sweeps.charts import (
     STYLE,
     Line,
@@ -76,7 +76,7 @@ def _notes(ledger: Ledger, record: SweepRecord, best: dict[str, Any] | None) -> 
 def _charts(
     ledger: Ledger, record: SweepRecord, scored: Sequence[dict[str, Any]], best: dict[str, Any]
 ) -> list[str]:
-    errors = axis_around(_ERROR, [row["pa_mpjpe_mm"] for row in scored])
+    errors = error_axis(_ERROR, [row["pa_mpjpe_mm"] for row in scored])
     marked = [(row, _mark(record, row, best)) for row in scored]
     axes = [axis_of(dimension) for dimension in record.space.dimensions]
     lines = [
@@ -84,6 +84,8 @@ def _charts(
         for row, mark in marked
     ]
     words = "Every line is a trial; dashed ones were stopped, the thick one is the best."
+    if any(row["pa_mpjpe_mm"] > errors.high for row in scored):
+        words += f" Errors above {errors.high:.0f} mm are drawn at the upper end, here and below."
     charts = [parallel([*axes, errors], lines, words)]
     for place, axis in enumerate(axes):
         points = [line._replace(values=(line.values[place], line.values[-1])) for line in lines]
@@ -142,7 +144,7 @@ def _curves(ledger: Ledger, record: SweepRecord, best: dict[str, Any]) -> str:
     epochs = record.base.optim.epochs
     x = Axis(title="epochs", low=0.0, high=epochs + 0.5)
     words = f"{sum(line.was_stopped for line in lines)} trial(s) were stopped where a cross is."
-    return trial_curves("Error over the epochs", x, axis_around(_ERROR, values), lines, words)
+    return trial_curves("Error over the epochs", x, error_axis(_ERROR, values), lines, words)
 
 
 def _mark(record: SweepRecord, row: dict[str, Any], best: dict[str, Any]) -> Mark:

@@ -45,7 +45,7 @@ class Sweep:
 
     def wait_for_end_of(self, count, process):
         """Until so many trials have ended and another one is training."""
-        for _ in range(400):
+        for _ in range(900):
             time.sleep(1)
             assert process.poll() is None, self.log.read_text()
             if not (self.out / "sweep.json").is_file():
@@ -63,25 +63,25 @@ def validations(folder):
         return Counter(row["epoch"] for row in csv.DictReader(file) if row["kind"] == "val")
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_a_killed_sweep_goes_on_and_no_trial_runs_twice(make_config, tmp_path):
     config = make_config(**{"optim.epochs": 2, "optim.max_nonfinite_steps": 0})
     sweep = Sweep(tmp_path, config)
     process = sweep.start()
-    sweep.wait_for_end_of(2, process)
+    sweep.wait_for_end_of(1, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = Ledger.open(sweep.out).trials
     ended = {number: trial for number, trial in before.items() if trial.has_ended}
     stamps = {n: (sweep.out / f"trials/{n:03d}/metrics.csv").stat().st_mtime_ns for n in ended}
-    assert 2 <= len(ended) < 4
+    assert 1 <= len(ended) < 4
 
     refused = sweep.start()
-    assert refused.wait(120) == 2
+    assert refused.wait(300) == 2
     assert "--run.resume true goes on with it" in sweep.log.read_text()
 
     going_on = sweep.start("--run.resume", "true")
-    assert going_on.wait(900) == 0, sweep.log.read_text()
+    assert going_on.wait(1200) == 0, sweep.log.read_text()
     ledger = Ledger.open(sweep.out)
     assert sorted(ledger.trials) == [0, 1, 2, 3]
     assert {number: ledger.trials[number] for number in ended} == ended

@@ -126,3 +126,14 @@ def seeded_values(record, number):
     import random
 
     return record.space.draw(random.Random(number))
+
+
+def test_one_bad_trial_does_not_squeeze_the_others():
+    from metro_ray.sweeps.axes import error_axis
+
+    axis = error_axis("mm", [100.0, 105.0, 110.0, 112.0, 900.0])
+    assert axis.high < 200
+    assert axis.place(900.0) == 1.0
+    assert 0 < axis.place(100.0) < axis.place(112.0) < 1
+    assert error_axis("mm", [100.0, 100.0, 900.0]).place(100.0) < 0.1
+    assert error_axis("mm", [100.0]).place(100.0) == pytest.approx(0.5)
