@@ -20,6 +20,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
 ]
 WAIT_MS = 60_000
 EXPECTED_NOISE = ("GPU stall", "Failed to load resource", "Error creating WebGL context")

@@ -108,6 +108,48 @@ def test_a_turned_photo_is_marked_as_it_is_shown(open_page, tmp_path, jpeg):
 
 
 @pytest.mark.slow
+def test_a_photo_from_the_camera(open_page):
+    page = open_page(permissions=["camera"])
+    page.get_by_role("button", name="Use the camera").click()
+    page.locator("#camera-shoot:enabled").wait_for()
+    page.wait_for_timeout(500)  # the fake camera's first picture
+    with page.expect_request(is_prediction) as asked:
+        page.get_by_role("button", name="Take the photo").click()
+    assert asked.value.headers["content-type"] == "image/jpeg"
+    page.wait_for_selector("#result:not([hidden])")
+    page.get_by_role("button", name="New photo").click()
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator("#start").is_visible()
+
+
+@pytest.mark.slow
+def test_a_camera_that_is_not_allowed_is_told(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Use the camera").click()
+    page.get_by_text("does not let this page use the camera").wait_for()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_photo_that_is_dropped_or_pasted(open_page, jpeg, kind):
+    page = open_page()
+    page.evaluate(
+        """([kind, bytes]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], "mine.jpg", {type: "image/jpeg"}));
+          const event = kind === "drop"
+            ? new DragEvent("drop", {dataTransfer: data, bubbles: true})
+            : new ClipboardEvent("paste", {clipboardData: data, bubbles: true});
+          document.querySelector("#drop").dispatchEvent(event);
+        }""",
+        [kind, list(jpeg)],
+    )
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.get_by_alt_text("The photo mine.jpg").is_visible()
+
+
+@pytest.mark.slow
 def test_downloads(open_page, tmp_path):
     page = open_page()
     try_sample(page, "hand")
