@@ -7,6 +7,9 @@ import pytest
 import torch
 from small_rows import write_rows
 
+from metro_ray.cluster import train
+from metro_ray.cluster.preflight import CheckedRun
+from metro_ray.cluster.resources import NodeResources, plan_resources
 from metro_ray.cluster.train import run_train
 from metro_ray.config.load import to_dict
 from metro_ray.errors import (
@@ -79,6 +82,36 @@ def test_an_earlier_run_is_never_replaced_by_accident(no_cluster, make_config, t
     assert replaced.stale_checkpoint.startswith("checkpoint-1-13")
     with pytest.raises(ConfigError, match=r"run\.overwrite"):
         make_config(**changed, **{"run.overwrite": True})
+
+
+def test_each_start_after_a_loss_knows_why_it_happens(make_config, tmp_path, monkeypatch):
+    from ray.exceptions import RayActorError
+    from ray.train import WorkerGroupError
+
+    reasons = []
+
+    class Trainer:
+        return_value = {"epochs": 3}  # noqa: RUF012
+
+        def fit(self):
+            if len(reasons) < 3:
+                raise WorkerGroupError("lost", {len(reasons) - 1: RayActorError()})
+            return self
+
+    def make(run, plan, storage, callbacks, start_reason):
+        reasons.append(start_reason)
+        return Trainer()
+
+    monkeypatch.setattr(train, "_make_trainer", make)
+    config = make_config(**{"run.output_dir": str(tmp_path / "run")})
+    run = CheckedRun(config, "anny_body", "asked for", stale_checkpoint=None)
+    (tmp_path / "run").mkdir()
+    assert train.fit_run(run, plan_resources([NodeResources(4)], config)) == {"epochs": 3}
+    assert reasons == [
+        None,
+        "rank(s) 0 were lost (1 of 3 failures)",
+        "rank(s) 1 were lost (2 of 3 failures)",
+    ]
 
 
 @pytest.mark.ray
