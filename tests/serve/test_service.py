@@ -38,7 +38,9 @@ def ray_session():
     os.environ.pop("RAY_ADDRESS", None)
     import ray
 
-    with tempfile.TemporaryDirectory(prefix="mr-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="mr-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
         session = ray.init(
             address="local",
             num_cpus=8,
