@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -236,6 +237,7 @@ def _run_trials(
     else:
         rule = make_rule(record.sweep, epochs)
         scheduler = RememberingScheduler(rule, epochs, past, ended)
+    shutil.rmtree(ledger.folder / ".ray", ignore_errors=True)  # of a process that was killed
     with ray_records(ledger.folder) as storage:
         tuner = tune.Tuner(
             tune.with_resources(run_trial, RESOURCES),
