@@ -76,7 +76,7 @@ class PredictSummary:
                 metro_line(0, self.scored.result.metrics),
                 protocol_of(self.config, get_spec(self.config.model.mesh)).line,
                 f"report      {self.scored.page}",
-                f"rows' errors {self.scored.results_file}",
+                f"per row     {self.scored.results_file}",
             ]
         return "\n".join(lines)
 
