@@ -2,7 +2,7 @@
 
     python benchmarks/weak_scaling.py --out benchmarks/results/weak_scaling.json
 
-Each rank takes its batches through Ray Data, sleeps for as long as a step of a GPU would compute, and
+Each rank takes its batches through Ray Data, sleeps for as long as a GPU would compute, and
 adds up a gradient of a few megabytes with the others. Sleeping needs no core, so the ranks of one
 machine do not compete for computing; decoding is real. Perfect scaling is 1.
 """

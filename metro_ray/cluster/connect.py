@@ -32,6 +32,9 @@ _LOCAL = "local"
 _MAX_TEMP_DIR = 40
 """Ray adds some 62 characters to the folder for its sockets, whose paths end at 107."""
 
+_RAYS_PART = "r"
+"""Ray opens its folder to everybody (mode 777), so it lies in one that only we may enter."""
+
 _AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -171,7 +174,7 @@ def _started(node: NodeResources) -> Iterator[None]:
                     num_gpus=int(node.gpus),
                     object_store_memory=object_store_bytes(),
                     logging_level=logging.ERROR,
-                    _temp_dir=str(folder),
+                    _temp_dir=str(folder / _RAYS_PART),
                 )
             yield
         finally:
@@ -204,11 +207,11 @@ def _temp_dir() -> Iterator[Path]:
     """A short folder for Ray's sockets and logs; kept after an error that nobody has foreseen."""
     base = Path(os.environ.get("RAY_TMPDIR", "/tmp"))
     folder = Path(tempfile.mkdtemp(prefix="mr-", dir=base))
-    if len(str(folder)) > _MAX_TEMP_DIR:
+    if len(str(folder / _RAYS_PART)) > _MAX_TEMP_DIR:
         folder.rmdir()
         raise ResourceError(
             f"RAY_TMPDIR is {base}, which is too long for Ray's sockets; name a folder of at most "
-            f"{_MAX_TEMP_DIR - 12} characters"
+            f"{_MAX_TEMP_DIR - 14} characters"
         )
     keep = False
     try:

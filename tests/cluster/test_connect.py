@@ -11,6 +11,7 @@ import pytest
 
 from metro_ray.cluster import machine
 from metro_ray.cluster.connect import cluster
+from metro_ray.cluster.token_file import warn_if_others_can_read_it
 from metro_ray.errors import ResourceError
 
 
@@ -106,7 +107,9 @@ from metro_ray.cluster.connect import cluster
 from metro_ray.config.load import load_config
 with cluster(load_config("body", overrides={"run.device": "cpu"})) as plan:
     print("plan", plan.train_workers)
-    print("folder", ray._private.worker._global_node.get_session_dir_path())
+    folder = ray._private.worker._global_node.get_session_dir_path()
+    print("folder", folder)
+    print("others", oct(Path(folder).parents[1].stat().st_mode & 0o077))
     address = ray.remote(lambda: os.environ["RAY_ADDRESS"])
     print("own", ray.get(address.remote()).split(":")[1] in ray.get_runtime_context().gcs_address)
 print("running", ray.is_initialized(), os.environ.get("RAY_DEDUP_LOGS"), os.environ.get("RAY_ADDRESS"))
@@ -122,6 +125,24 @@ print("running", ray.is_initialized(), os.environ.get("RAY_DEDUP_LOGS"), os.envi
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     assert lines["plan"] == "1"
     assert lines["own"] == "True"
+    assert lines["others"] == "0o0"  # Ray's files hold what the run's processes were given
     assert lines["running"] == "False None None"
-    assert not Path(lines["folder"]).exists()
+    assert not Path(lines["folder"]).parents[1].exists()
     assert not home.exists()
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, True), (0o600, False)])
+def test_a_token_that_others_can_read_is_pointed_out(monkeypatch, tmp_path, caplog, mode, warned):
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not warn_if_others_can_read_it()
+    path = tmp_path / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.write_text("hunter2")
+    path.chmod(mode)
+    assert warn_if_others_can_read_it() == warned
+    assert (f"chmod 600 {path}" in caplog.text) == warned
+    assert "hunter2" not in caplog.text
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    assert not warn_if_others_can_read_it()
