@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from metro_ray.data.storage import is_url
 from metro_ray.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -58,6 +57,8 @@ def require_shared_storage(config: TrainConfig, plan: ResourcePlan) -> None:
 
 
 def _needed(config: TrainConfig, marker: Path) -> list[NeededPath]:
+    from metro_ray.data.storage import is_url
+
     needed = [NeededPath("run.output_dir", str(marker), True)]
     data = config.data
     for key, name in (("data.train_yaml", data.train_yaml), ("data.val_yaml", data.val_yaml)):
