@@ -88,8 +88,10 @@ def people_file(
     if kind == "ply":  # knows no objects
         trimesh.util.concatenate(meshes).export(buffer, file_type=kind)
     else:
-        named = {f"person{number}": mesh for number, mesh in enumerate(meshes)}
-        trimesh.Scene(named).export(buffer, file_type=kind)
+        scene = trimesh.Scene()
+        for number, mesh in enumerate(meshes):
+            scene.add_geometry(mesh, geom_name=f"person{number}")
+        scene.export(buffer, file_type=kind)
     return buffer.getvalue()
 
 
