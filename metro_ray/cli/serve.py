@@ -39,11 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="metro-ray serve",
         description="Serve networks over HTTP: POST an image to /v1/body or /v1/hand, or open the "
         "page. A Ray cluster is started on this machine unless RAY_ADDRESS names one.",
-        epilog="A checkpoint is a folder, a run's folder (its best), pointers.json or a URL of "
-        "one. docs/serving.md explains formats, limits, keys, scaling and changing weights.",
+        epilog="A checkpoint is a folder, a run's or sweep's folder (its best), pointers.json "
+        "or a URL of one. docs/serving.md explains formats, limits, keys, scaling and how weights "
+        "are changed.",
     )
     add = parser.add_argument
     add("checkpoint", nargs="?", help="of bodies or of hands, told from its own settings")
+    add("--from-sweep", metavar="DIR", help="serve the best checkpoint of a sweep")
     add("--hand", metavar="CHECKPOINT", help="also serve hands")
     add("--host", default="127.0.0.1", help="address to listen on; others than loopback want keys")
     add("--port", type=int, default=8000, help="default: 8000")
@@ -67,6 +69,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.from_sweep is not None:
+        if arguments.checkpoint is not None:
+            raise ConfigError("give a checkpoint or --from-sweep, not both")
+        from metro_ray.sweeps.best import best_checkpoint
+
+        best_checkpoint(arguments.from_sweep)  # tells what a folder without one lacks
+        arguments.checkpoint = arguments.from_sweep
     if arguments.checkpoint is None and arguments.hand is None:
         raise ConfigError("nothing to serve: name a checkpoint, such as runs/demo")
     settings: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 runs/demo/checkpoints/best        a checkpoint folder
 runs/demo                         a run: its best checkpoint, else its last
+runs/sweep                        a sweep: the best checkpoint of its trials
 s3://bucket/run                   the same in remote storage, fetched into the cache
 .../checkpoints/pointers.json     what a run's upload calls its best (docs/training.md)
 """
@@ -18,6 +19,8 @@ from typing import NamedTuple
 from metro_ray.bodies.cache import cache_folder
 from metro_ray.data.storage import as_path, exists, file_stamp, is_url, with_retries
 from metro_ray.errors import CheckpointError, DataError
+from metro_ray.sweeps.best import best_checkpoint
+from metro_ray.sweeps.ledger import SWEEP_FILE
 from metro_ray.training.checkpoint_meta import META, PREDICTOR_FILES, WEIGHTS, read_meta
 from metro_ray.training.upload import POINTERS
 
@@ -94,6 +97,8 @@ def _folder(path: Path) -> Path:
         return _pointed(path)
     if exists(path / META):
         return path if is_url(path) else path.resolve()
+    if not is_url(path) and exists(path / SWEEP_FILE):
+        return best_checkpoint(path).checkpoint.resolve()
     for root in (path / _CHECKPOINTS, path):
         for link in _LINKS:
             if not is_url(path) and exists(root / link / META):
@@ -102,7 +107,7 @@ def _folder(path: Path) -> Path:
             return _pointed(root / POINTERS)
     raise CheckpointError(
         f"expected at {path} a folder with {', '.join(PREDICTOR_FILES)}, a run with "
-        f"{_CHECKPOINTS}/best, or {POINTERS}"
+        f"{_CHECKPOINTS}/best, a sweep with {SWEEP_FILE}, or {POINTERS}"
     )
 
 

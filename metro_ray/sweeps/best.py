@@ -16,7 +16,7 @@ from metro_ray.config.load import dump_yaml
 from metro_ray.config.sweep import METRIC, best_config
 from metro_ray.errors import CheckpointError, MetroRayError
 from metro_ray.sweeps.ledger import SWEEP_FILE, Ledger, SweepRecord, Trial
-from metro_ray.training.checkpoint_meta import CheckpointMeta, read_meta
+from metro_ray.training.checkpoint_meta import PREDICTOR_FILES, CheckpointMeta, read_meta
 from metro_ray.training.files import write_bytes, write_json
 
 BEST_FILE, BEST_PRESET = "best.json", "best.yaml"
@@ -65,7 +65,7 @@ def best_checkpoint(sweep_dir: Path | str) -> BestOfSweep:
         best = BestOfSweep(checkpoint=checkpoint, config=config, **values)
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    read_meta(best.checkpoint)  # refuses a folder that is not whole
+    read_meta(best.checkpoint, PREDICTOR_FILES)  # refuses a folder that is not whole
     return best
 
 

@@ -40,6 +40,8 @@ def test_what_cannot_be_served_is_told_before_anything_starts(tmp_path, capsys):
     for argv, words in (
         ([], "nothing to serve"),
         ([str(tmp_path / "none")], "checkpoints/best"),
+        (["--from-sweep", str(run)], "holds no sweep"),
+        ([str(run), "--from-sweep", str(run)], "not both"),
         ([str(run), "--set", "limits.people=3"], "max_people"),
         ([str(run), "--set", "limits"], "KEY=VALUE"),
         ([str(run), "--keys", str(tmp_path / "none.yaml"), "--print-config"], None),

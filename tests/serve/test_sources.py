@@ -15,6 +15,35 @@ def test_a_run_and_its_folders_lead_to_the_checkpoint(body_run, body_checkpoint,
     assert find_checkpoint(str(body_run / below)).folder == body_checkpoint
 
 
+@pytest.fixture
+def sweep(body_checkpoint, tmp_path):
+    """A sweep whose second trial is the best."""
+    folder = tmp_path / "sweep"
+    shutil.copytree(body_checkpoint, folder / "trials/001/checkpoints/best")
+    best = {
+        "checkpoint": "trials/001/checkpoints/best",
+        "metric": "val/pa_mpjpe_mm",
+        "value": 90.0,
+        "trial": 1,
+        "epoch": 2,
+        "values": {},
+        "config": "best.yaml",
+    }
+    (folder / "sweep.json").write_text("{}")
+    (folder / "best.json").write_text(json.dumps(best))
+    return folder
+
+
+def test_a_sweep_leads_to_the_best_of_its_trials(sweep):
+    assert find_checkpoint(str(sweep)).folder == sweep / "trials/001/checkpoints/best"
+
+
+def test_a_sweep_without_a_checkpoint_says_so(sweep):
+    (sweep / "best.json").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint yet"):
+        find_checkpoint(str(sweep))
+
+
 def test_the_version_is_that_of_the_weights(body_checkpoint, other_body_checkpoint, tmp_path):
     copied = tmp_path / "copied"
     shutil.copytree(body_checkpoint, copied)
