@@ -21,8 +21,8 @@ class MlflowTracker:
     """Implements `trackers.Tracker` with MLflow's client."""
 
     def start(self, config: TrainConfig, settings: Mapping[str, Any], run_id: str | None) -> str:
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
+        from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+        from mlflow.entities import Param  # pyright: ignore[reportMissingImports]
 
         self._client = MlflowClient()
         folder = Path(config.run.output_dir)
@@ -55,7 +55,7 @@ class MlflowTracker:
         return run_id
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, step) for name, value in values.items()]

@@ -19,7 +19,7 @@ class WandbTracker:
     """Implements `trackers.Tracker` with wandb's run."""
 
     def start(self, config: TrainConfig, settings: Mapping[str, Any], run_id: str | None) -> str:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         folder = Path(config.run.output_dir)
         self._run = wandb.init(
