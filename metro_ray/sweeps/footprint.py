@@ -14,8 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from metro_ray.errors import ConfigError
-from metro_ray.models import build_metro
 from metro_ray.models.blocks import start_from_shortcuts
+from metro_ray.training.builders import build_network
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,18 +97,7 @@ def measure(config: TrainConfig, spec: MeshSpec) -> Footprint:
 
 def _build(config: TrainConfig, spec: MeshSpec) -> Metro:
     settings = config.model
-    model = build_metro(
-        spec,
-        torch.empty(spec.num_tokens, 3),
-        arch=settings.arch,
-        input_feat_dim=settings.input_feat_dim,
-        hidden_feat_dim=settings.hidden_feat_dim,
-        num_hidden_layers=settings.num_hidden_layers,
-        num_attention_heads=settings.num_attention_heads,
-        dropout=settings.drop_out,
-        attention_dropout=settings.attention_dropout,
-        intermediate_size=settings.intermediate_size,
-    )
+    model = build_network(settings, spec, torch.empty(spec.num_tokens, 3))
     if settings.backbone_init == "shortcut" and not start_from_shortcuts(model.backbone):
         raise ConfigError(f"model.backbone_init shortcut changes nothing in {settings.arch}")
     model.recompute(settings.recompute)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from metro_ray.errors import ConfigError
 from metro_ray.losses import LossWeights
@@ -53,17 +54,10 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
     require_fitting_mesh(settings, body.spec)
     _log_encoders(settings, body.spec)
     from_topology = settings.upsampling_init == "topology"
-    model = build_metro(
+    model = build_network(
+        settings,
         body.spec,
         body.template_tokens(),
-        arch=settings.arch,
-        input_feat_dim=settings.input_feat_dim,
-        hidden_feat_dim=settings.hidden_feat_dim,
-        num_hidden_layers=settings.num_hidden_layers,
-        num_attention_heads=settings.num_attention_heads,
-        dropout=settings.drop_out,
-        attention_dropout=settings.attention_dropout,
-        intermediate_size=settings.intermediate_size,
         output_init=settings.output_init,
         upsampling_init=settings.upsampling_init,
         upsampling_matrices=body.upsampling_matrices() if from_topology else None,
@@ -78,6 +72,35 @@ def build_model(config: TrainConfig, body: BodyModel) -> Metro:
     METRO.info("Backbone total parameters: %d", counts.metro_backbone)
     METRO.info(counts.text)
     return model
+
+
+def build_network(
+    settings: ModelConfig, spec: MeshSpec, template_tokens: Float[Tensor, "N 3"], **starts: Any
+) -> Metro:
+    """The network of these settings for a mesh, nothing loaded.
+
+    Args:
+        settings: Backbone, widths, layers, dropout.
+        spec: Mesh that is predicted.
+        template_tokens: Joints and coarse vertices of the template, metres.
+        starts: Of `build_metro`: how weights start.
+
+    Raises:
+        ConfigError: Unknown backbone, or numbers that do not fit each other.
+    """
+    return build_metro(
+        spec,
+        template_tokens,
+        arch=settings.arch,
+        input_feat_dim=settings.input_feat_dim,
+        hidden_feat_dim=settings.hidden_feat_dim,
+        num_hidden_layers=settings.num_hidden_layers,
+        num_attention_heads=settings.num_attention_heads,
+        dropout=settings.drop_out,
+        attention_dropout=settings.attention_dropout,
+        intermediate_size=settings.intermediate_size,
+        **starts,
+    )
 
 
 def prepare_model(model: Metro, config: TrainConfig, worker: WorkerContext) -> nn.Module:
