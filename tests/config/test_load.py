@@ -163,7 +163,11 @@ def values_of(key):
 @st.composite
 def overrides(draw):
     names = st.sets(st.sampled_from(sorted(all_keys())), max_size=8)
-    bound_to_others = ("run.overwrite", "scaling.min_train_workers")
+    bound_to_others = (
+        "run.overwrite",
+        "scaling.min_train_workers",
+        "scaling.wait_for_machines_s",
+    )
     fixed = ("data.image_size", "model.num_attention_heads", *bound_to_others)
     return {name: draw(values_of(all_keys()[name])) for name in draw(names) if name not in fixed}
 

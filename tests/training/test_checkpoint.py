@@ -59,7 +59,7 @@ def test_round_trip_restores_weights_optimizer_and_meta(parts, body, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert read == replace(written, metrics={"val/mpve_mm": None})
     assert read.row_in_epoch == 3
-    assert set(read.versions) == {"metro_ray", "torch", "python"}
+    assert set(read.versions) >= {"metro_ray", "torch", "python"}
     theirs, ours = optimizer.state_dict()["state"], other.state_dict()["state"]
     assert torch.equal(theirs[0]["exp_avg"], ours[0]["exp_avg"])
     assert len(theirs) == len(ours) > 20
