@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _POLL_S = 0.5
+_HEAD_STARTS_S = 60.0
+_NOT_YET = "No available agent"
+"""What Ray says while no node of the cluster is ready to start a job."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,12 +83,19 @@ class Jobs:
         Raises:
             ResourceError: The cluster does not take it.
         """
+        environment = {"working_dir": str(folder)}
+        deadline = time.monotonic() + _HEAD_STARTS_S
         with self._explained():
-            return self._client.submit_job(
-                entrypoint=command,
-                submission_id=job_id,
-                runtime_env={"working_dir": str(folder)},
-            )
+            while True:
+                try:
+                    return self._client.submit_job(
+                        entrypoint=command, submission_id=job_id, runtime_env=environment
+                    )
+                except RuntimeError as error:
+                    # A head that has just started answers before it can start jobs.
+                    if _NOT_YET not in str(error) or time.monotonic() > deadline:
+                        raise
+                time.sleep(_POLL_S)
 
     def state(self, job_id: str) -> JobState:
         """How a job stands.

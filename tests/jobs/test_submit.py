@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from metro_ray.cli.submit import run
-from metro_ray.cluster.jobs import JobState
+from metro_ray.cluster import jobs as jobs_module
+from metro_ray.cluster.jobs import Jobs, JobState
 from metro_ray.errors import ConfigError, ResourceError
 
 ROOT = Path(__file__).parents[2]
@@ -159,3 +160,42 @@ def test_where_nobody_answers_the_ways_in_are_named(monkeypatch):
         ResourceError, match=r"no Ray cluster answers at http://127\.0\.0\.1:9.*ssh -L"
     ):
         run(["--address", "http://127.0.0.1:9", "--status", "x"])
+
+
+class StartingHead:
+    """Refuses its first jobs as a head does whose node is not ready yet."""
+
+    def __init__(self, refusals, words="No available agent to submit job, please try again later."):
+        self.refusals, self.words = refusals, words
+
+    def submit_job(self, *, entrypoint, submission_id, runtime_env):
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise RuntimeError(f"Request failed with status code 500: {self.words}")
+        return submission_id
+
+
+@pytest.fixture
+def jobs_of(monkeypatch):
+    monkeypatch.setattr(jobs_module, "_POLL_S", 0.0)
+
+    def make(client):
+        jobs = object.__new__(Jobs)
+        jobs.address, jobs._client = "http://127.0.0.1:1", client
+        return jobs
+
+    return make
+
+
+def test_a_head_that_is_still_starting_is_waited_for(jobs_of, tmp_path, monkeypatch):
+    assert jobs_of(StartingHead(3)).submit("true", tmp_path, "one") == "one"
+    monkeypatch.setattr(jobs_module, "_HEAD_STARTS_S", 0.0)
+    with pytest.raises(ResourceError, match="No available agent"):
+        jobs_of(StartingHead(10**9)).submit("true", tmp_path, "one")
+
+
+def test_another_refusal_is_told_at_once(jobs_of, tmp_path):
+    head = StartingHead(10**9, words="out of disk")
+    with pytest.raises(ResourceError, match="out of disk"):
+        jobs_of(head).submit("true", tmp_path, "one")
+    assert head.refusals == 10**9 - 1
