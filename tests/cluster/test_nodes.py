@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from ray_head import free_ports
 
 from metro_ray.cluster import shared_storage
 from metro_ray.cluster.resources import ResourcePlan
@@ -26,7 +27,9 @@ def two_machines(monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
+    # Where another cluster has Ray's usual port, Ray Train would ask that one about its actors.
+    (port,) = free_ports(1)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "dashboard_port": port})
     other = cluster.add_node(num_cpus=3)
     ray.init(address=cluster.address, logging_level="ERROR")
     try:
