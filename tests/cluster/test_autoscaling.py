@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +96,13 @@ def autoscaled_head(tmp_path_factory):
             },
         },
         "head_node_type": "ray.head.default",
+        **{key: {} for key in ("auth", "docker", "file_mounts")},
+        **{f"{who}setup_commands": [] for who in ("", "head_", "worker_")},
+        **{f"{who}_start_ray_commands": [] for who in ("head", "worker")},
+        **{key: [] for key in ("initialization_commands", "cluster_synced_files")},
+        **{key: [] for key in ("rsync_exclude", "rsync_filter")},
+        "file_mounts_sync_continuously": False,
+        "upscaling_speed": 1.0,
     }
     (folder / "fake.yaml").write_text(yaml.safe_dump(config))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
@@ -118,6 +126,7 @@ def autoscaled_head(tmp_path_factory):
         stderr=subprocess.STDOUT,
     )
     try:
+        wait_for(port, head, folder / "head.log")
         yield f"127.0.0.1:{port}", environment
     finally:
         head.send_signal(signal.SIGTERM)
@@ -125,6 +134,17 @@ def autoscaled_head(tmp_path_factory):
         log.close()
         stop_processes_of(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(port, head, log):
+    """Until the head listens; Ray's client would end the process that cannot reach it."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and head.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
 
 
 def stop_processes_of(folder):
