@@ -1,5 +1,6 @@
-"""What stands beside every measurement: hardware, load, versions."""
+"""What stands beside every measurement, and where it goes."""
 
+import json
 import os
 import platform
 from importlib import metadata
@@ -18,3 +19,12 @@ def about(*packages: str) -> dict[str, object]:
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
     }
+
+
+def save(result: dict[str, object], out: Path | None) -> None:
+    """Print a result and write it to `out`, unless that is None."""
+    text = json.dumps(result, indent=2)
+    print(text)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")

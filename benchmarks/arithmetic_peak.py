@@ -7,13 +7,12 @@ those of HRNet-W64 at 224 px and of the first transformer encoder, batches of 8 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from about import about
+from about import about, save
 
 _BATCH = 8
 _CONVOLUTIONS = ((64, 56), (128, 28), (256, 14), (512, 7))
@@ -87,10 +86,7 @@ def main():
         "torch_threads": args.threads,
         "machine": about("torch"),
     }
-    text = json.dumps(report, indent=1)
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+    save(report, args.out)
 
 
 if __name__ == "__main__":

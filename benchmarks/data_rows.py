@@ -26,7 +26,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from about import about
+from about import about, save
 from metro_rows import MetroRows, Stages, check_crops
 from rows import KINDS, bytes_per_row, write_rows
 
@@ -156,13 +156,8 @@ def main() -> None:
         print(json.dumps(peak_memory(args.peak[0], int(args.peak[1]))))
         return
     found = {"memory": measure_memory(args.memory)} if args.memory else measure_rows(args.rounds)
-    text = json.dumps(
-        found | {"machine": about("opencv-python", "simplejpeg", "pybase64", "numpy", "torch")},
-        indent=1,
-    )
-    print(text)
-    if args.out:
-        args.out.write_text(text + "\n")
+    machine = about("opencv-python", "simplejpeg", "pybase64", "numpy", "torch")
+    save(found | {"machine": machine}, args.out)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ the clock also counts what else runs on the machine.
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,16 +16,17 @@ import time
 from pathlib import Path
 
 import cv2
-import numpy as np
-import ray
 import torch
+from about import about, save
 from rows import KINDS, write_rows
 
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.data import RayDataSource
-from metro_ray.cluster.machine import usable_cpus
 from metro_ray.config.load import load_config
+from metro_ray.config.schema import TrainConfig
 from metro_ray.training.data_source import LocalDataSource
+
+Rounds = dict[str, list[dict[str, float]]]
 
 
 def tree_ticks() -> dict[int, int]:
@@ -105,7 +104,7 @@ def check_equal(local: LocalDataSource, streamed: RayDataSource) -> int:
     return rows
 
 
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=KINDS, default="hand")
     parser.add_argument("--rows", type=int, default=4096)
@@ -114,34 +113,49 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="threads of one, tasks of the other")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def config_of(folder: str, arguments: argparse.Namespace) -> TrainConfig:
+    """Rows of the kind asked for, written to `folder`, and how both read them."""
+    rows = write_rows(Path(folder), arguments.kind, arguments.rows)
+    return load_config(
+        KINDS[arguments.kind].spec.kind,
+        overrides={
+            "data.train_yaml": str(rows),
+            "data.crop": "fast",
+            "data.loader_workers": arguments.workers,
+            "data.block_rows": arguments.block_rows,
+            "optim.per_gpu_batch_size": arguments.batch,
+            "optim.epochs": 1,  # so nothing is read ahead while the other is measured
+            "run.device": "cpu",
+        },
+    )
+
+
+def measure_rounds(local: LocalDataSource, streamed: RayDataSource, rounds: int) -> Rounds:
+    """Each round measures both, in the other order than the round before."""
+    found: Rounds = {"local": [], "ray": []}
+    for epoch in range(rounds):
+        for name in list(found)[:: 1 if epoch % 2 else -1]:
+            source = local if name == "local" else streamed
+            found[name].append(measure(source.train_batches(epoch)))
+    return found
+
+
+def main() -> int:
+    arguments = parse_arguments()
     spec = KINDS[arguments.kind].spec
     cv2.setNumThreads(1)
-    rounds: dict[str, list[dict[str, float]]] = {"local": [], "ray": []}
     with tempfile.TemporaryDirectory() as folder:
-        config = load_config(
-            spec.kind,
-            overrides={
-                "data.train_yaml": str(write_rows(Path(folder), arguments.kind, arguments.rows)),
-                "data.crop": "fast",
-                "data.loader_workers": arguments.workers,
-                "data.block_rows": arguments.block_rows,
-                "optim.per_gpu_batch_size": arguments.batch,
-                "optim.epochs": 1,  # so nothing is read ahead while the other is measured
-                "run.device": "cpu",
-            },
-        )
+        config = config_of(folder, arguments)
         with cluster(config) as plan:
             local = LocalDataSource(config, spec)
             streamed = RayDataSource(
                 config, spec, plan, rank=0, world_size=1, gather=lambda value: [value]
             )
             compared = check_equal(local, streamed)  # also starts the processes
-            for epoch in range(arguments.rounds):
-                order = ("local", "ray") if epoch % 2 else ("ray", "local")
-                for name in order:
-                    source = local if name == "local" else streamed
-                    rounds[name].append(measure(source.train_batches(epoch)))
+            rounds = measure_rounds(local, streamed, arguments.rounds)
             memory = memory_mb()
             streamed.close()
     ratios = [
@@ -162,20 +176,9 @@ def main() -> int:
             for name, values in rounds.items()
         },
         "memory_mb": memory,
-        "load_average": os.getloadavg()[0],
-        "cpus": usable_cpus(),
-        "versions": {
-            "ray": ray.__version__,
-            "torch": torch.__version__,
-            "opencv": cv2.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
+        "machine": about("ray", "torch", "opencv-python", "numpy"),
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    save(result, arguments.out)
     return 0
 
 

@@ -8,14 +8,13 @@ sweep. Two free cores and the defaults below should take less than ten minutes.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from about import about
+from about import about, save
 
 from metro_ray.sweeps.best import best_checkpoint
 from metro_ray.sweeps.ledger import Ledger
@@ -71,8 +70,7 @@ def main():
         "best_pa_mpjpe_mm": round(best.value, 2),
         "best_values": best.values,
     }
-    arguments.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(json.dumps(found, indent=2))
+    save(found, arguments.out)
 
 
 if __name__ == "__main__":

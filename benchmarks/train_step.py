@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from about import about
+from about import about, save
 from step_counts import count_operations, product_tflops, sent_bytes
 
 from metro_ray.bodies import load_body
@@ -268,11 +268,7 @@ def main():
         "torch_threads": torch.get_num_threads(),
         "machine": about("torch"),
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n")
+    save(result, arguments.out)
     return 0
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from about import about
+from about import about, save
 
 from metro_ray.bodies import load_body
 from metro_ray.config.load import load_config
@@ -202,11 +202,7 @@ def main():
         "torch_threads": torch.get_num_threads(),
         "machine": about("torch"),
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n")
+    save(result, arguments.out)
     return 0
 
 

@@ -8,13 +8,12 @@ machine do not compete for computing; decoding is real. Perfect scaling is 1.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from about import about
+from about import about, save
 from rows import KINDS, write_rows
 
 from metro_ray.cluster.connect import cluster, session
@@ -119,10 +118,7 @@ def main() -> int:
         values["of_the_stand_in_alone"] = round(
             values["images_per_second"] * arguments.compute_s / (arguments.batch * ranks), 3
         )
-    text = json.dumps(measured, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    save(measured, arguments.out)
     return 0
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from metro_ray.data.labels import REQUIRED_FIELDS
 from metro_ray.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,19 +47,7 @@ ARRAYS = {
 """float64 columns and METRO's names of them."""
 
 
-_METRO_ORDER = (
-    "center",
-    "scale",
-    "2d_joints",
-    "has_2d_joints",
-    "3d_joints",
-    "has_3d_joints",
-    "pose",
-    "betas",
-    "has_smpl",
-    "has_mesh",
-    "body_model",
-)
+_METRO_ORDER = (*REQUIRED_FIELDS, "has_smpl", "has_mesh", "body_model")
 
 
 class LabelSizes(NamedTuple):

@@ -19,7 +19,7 @@ FOLDER_WEIGHTS = "model.safetensors"
 _HUB_PREFIX = "hf_hub:"
 _SUFFIXES = (".bin", ".pth", ".pt", ".safetensors", ".tar")
 _WRAPPERS = ("state_dict", "model")
-_UNREADABLE = (
+UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
     OSError,
@@ -30,6 +30,7 @@ _UNREADABLE = (
     LookupError,
     struct.error,
 )
+"""What torch.load and load_state_dict raise for files that are damaged or of another model."""
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -114,7 +115,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_torch(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise CheckpointError(_explain(path, str(error))) from error
 
 

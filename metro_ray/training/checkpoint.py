@@ -17,9 +17,7 @@ renaming too. So whenever the process dies, `last` and `best` name complete chec
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
-import struct
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,6 +31,7 @@ from metro_ray.bodies import load_body
 from metro_ray.config.load import from_dict
 from metro_ray.errors import CheckpointError, ConfigError
 from metro_ray.models import Metro
+from metro_ray.models.weights_file import UNREADABLE
 from metro_ray.models.weights_io import load_weights
 from metro_ray.training.builders import build_model
 from metro_ray.training.checkpoint_meta import (
@@ -54,18 +53,6 @@ if TYPE_CHECKING:
     from metro_ray.config.schema import TrainConfig
 
 _PREFIX, _PARTIAL = "checkpoint-", ".partial-"
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    struct.error,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-)
-"""What torch.load and load_state_dict raise for files that are damaged or of another model."""
 _NO_START: dict[str, Any] = {
     "backbone_weights": None,
     "backbone_init": "random",
@@ -210,7 +197,7 @@ def load_checkpoint(
         try:
             state = torch.load(folder / OPTIMIZER, map_location="cpu", weights_only=True)
             optimizer.load_state_dict(state)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise CheckpointError(f"cannot read {folder / OPTIMIZER}: {error}") from error
     return meta
 
