@@ -155,7 +155,10 @@ def read_per_sample(path: Path) -> PerSample:
     try:
         whole = pq.read_table(path)
     except FileNotFoundError as error:
-        raise DataError(f"per-sample results {path} do not exist") from error
+        raise DataError(
+            f"per-sample results {path} do not exist: expected the folder of a run or of an "
+            f"evaluation, or a file of its {FOLDER}/ (epoch-NNN.parquet)"
+        ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {error}") from error
     meta = _meta_of(path, whole.schema.metadata)
