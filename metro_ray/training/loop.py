@@ -76,25 +76,13 @@ def fit(
     evaluating = config.eval.only
     require_trackers(config)
     with run_log(folder, worker.rank), arithmetic(config.optim):
-        torch.manual_seed(config.optim.seed)  # the same weights on every rank
-        model = build_model(config, body)
-        continued = None if evaluating else worker.latest_checkpoint()
-        if continued is None:
-            load_start_weights(model, config, body.spec)
-            if not evaluating and worker.rank == 0 and (folder / "checkpoints").exists():
-                METRO.warning("%s holds an earlier run, which this one replaces", folder)
-        reason = start_reason or ("new run" if continued is None else "run.resume")
-        trainer = Trainer(config, worker, data, body, model, reason)
-        for line in data.describe():
-            METRO.info("%s", line)
-        if continued is not None:
-            trainer.restore(continued)
+        trainer, continued = _begin(config, worker, data, body, start_reason)
         writes = worker.rank == 0 and not evaluating
         if writes:
             write_bytes(folder / "config.yaml", dump_yaml(config).encode())
         with (
             closing(trainer),
-            Trackers(config, enabled=writes, continued=continued is not None) as trackers,
+            Trackers(config, enabled=writes, continued=continued) as trackers,
             Recorder(
                 folder, enabled=writes, from_step=trainer.state.position.step, trackers=trackers
             ) as recorder,
@@ -118,6 +106,31 @@ def fit(
             trackers.set_result(done.result or {})
         log_completed()
         return done
+
+
+def _begin(
+    config: TrainConfig,
+    worker: WorkerContext,
+    data: DataSource,
+    body: BodyModel,
+    start_reason: str | None,
+) -> tuple[Trainer, bool]:
+    """The network with the weights to start from, ready to run; and whether the run goes on."""
+    torch.manual_seed(config.optim.seed)  # the same weights on every rank
+    model = build_model(config, body)
+    checkpoint = None if config.eval.only else worker.latest_checkpoint()
+    if checkpoint is None:
+        load_start_weights(model, config, body.spec)
+        folder = Path(config.run.output_dir)
+        if not config.eval.only and worker.rank == 0 and (folder / "checkpoints").exists():
+            METRO.warning("%s holds an earlier run, which this one replaces", folder)
+    reason = start_reason or ("new run" if checkpoint is None else "run.resume")
+    trainer = Trainer(config, worker, data, body, model, reason)
+    for line in data.describe():
+        METRO.info("%s", line)
+    if checkpoint is not None:
+        trainer.restore(checkpoint)
+    return trainer, checkpoint is not None
 
 
 def _summarise(
