@@ -48,7 +48,7 @@ def cut_out(
     _check_picture(image)
     width = image.shape[1]
     if mirror:
-        image = np.ascontiguousarray(image[:, ::-1])
+        image = image[:, ::-1].copy()  # one column passes for contiguous, whatever its stride
         box = None if box is None else mirror_box(box, width)
     if box is None:
         crop, window = middle(image, size)

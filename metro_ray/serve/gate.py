@@ -29,6 +29,8 @@ ACCESS_LOG = logging.getLogger("metro_ray.serve.access")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEYED = ("/v1/", "/metrics")
+_GONE = 499
+"""What logs and metrics count requests as whose client did not wait for an answer."""
 
 
 class Gate:
@@ -106,7 +108,7 @@ class Gate:
 
     def _remember(self, passage: _Passage, scope: Scope) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        status = passage.status or 499  # the client has gone
+        status = passage.status or _GONE
         self._metrics.answered(route, status)
         code = scope["state"].get("error_code")
         if code is not None:
@@ -130,6 +132,7 @@ class _Passage:
         self._scope = scope
         self._receive, self._send = receive, send
         self._start = time.perf_counter()
+        self._more_to_come = True
         self._bytes_in = self._bytes_out = 0
         self._version: str | None = None
 
@@ -137,9 +140,16 @@ class _Passage:
         """A piece of the body, as long as there are not too many.
 
         Raises:
-            ApiError: too large.
+            ApiError: too large, or the client went before it had sent all.
         """
         message = await self._receive()
+        if message["type"] == "http.disconnect" and self._more_to_come:
+            raise ApiError(
+                ErrorCode.BAD_REQUEST,
+                "the connection ended before the whole body had come; send it again",
+                status=_GONE,
+            )
+        self._more_to_come = message.get("more_body", False)
         self._bytes_in += len(message.get("body", b""))
         if self._bytes_in > self.max_bytes:
             raise self.too_large()

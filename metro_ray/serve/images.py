@@ -21,6 +21,8 @@ from metro_ray.serve.schema import ErrorCode
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 MAX_ASPECT = 50
 """Longer side over shorter; METRO's rule without a box scales the shorter side to 224 pixels."""
+_MAX_PNG_CHUNKS = 10_000
+"""An image of 16 MiB has some 2,000, if they are as short as libpng writes them."""
 
 
 class Header(NamedTuple):
@@ -94,8 +96,22 @@ def open_image(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
 def _png_size(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR":
         raise ValueError("a PNG without IHDR")
+    _check_png_chunks(data)
     width, height = struct.unpack(">II", data[16:24])
     return width, height
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """Refuse chunks that say they are longer than the file: decoders make room before they read."""
+    place = len(_PNG)
+    for _ in range(_MAX_PNG_CHUNKS):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        place += length + 12
+        if place > len(data):
+            raise ValueError(f"the PNG's chunk {kind!r} of {length} bytes ends behind the file")
+        if kind == b"IEND":
+            return
+    raise ValueError(f"the PNG has more than {_MAX_PNG_CHUNKS} chunks")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, cast
@@ -21,12 +20,13 @@ from metro_ray.serve.negotiation import choose_format
 from metro_ray.serve.problems import ApiError
 from metro_ray.serve.schema import (
     IMAGE_TYPES,
+    MAX_PX,
     ErrorCode,
+    FocalLength,
     Format,
     HandSide,
     ImageIn,
     Origin,
-    Positive,
     PredictRequest,
     Strict,
     Task,
@@ -38,7 +38,7 @@ _FORM, _JSON = "multipart/form-data", "application/json"
 BODY_TYPES = (*IMAGE_TYPES, _FORM, _JSON)
 _IMAGE_FIELD = "image"
 MAX_FIELD_BYTES = 64 * 1024
-_BOXES = "x0,y0,x1,y1;x0,y0,x1,y1;.. in pixels"
+_BOXES = f"x0,y0,x1,y1;x0,y0,x1,y1;.. in pixels, {MAX_PX:.0f} at most"
 
 
 class PredictQuery(Strict):
@@ -48,7 +48,7 @@ class PredictQuery(Strict):
         None
     )
     hand_side: HandSide | None = None
-    focal_length: Positive | None = None
+    focal_length: FocalLength | None = None
     intrinsics: Annotated[str | None, Field(description="fx,fy,cx,cy in pixels")] = None
     vertices: bool = False
     format: Format | None = None
@@ -251,8 +251,8 @@ def _camera(
     if focal is not None:
         raise ApiError(ErrorCode.BAD_REQUEST, f"{where}: give focal_length or intrinsics, not both")
     fx, fy, cx, cy = intrinsics
-    if fx <= 0 or fy <= 0:
-        raise ApiError(ErrorCode.BAD_REQUEST, f"{where}: focal lengths must be above 0 pixels")
+    if min(fx, fy) < 1:
+        raise ApiError(ErrorCode.BAD_REQUEST, f"{where}: focal lengths must be 1 pixel or more")
     return CameraSource(intrinsics=Intrinsics((fx, fy), (cx, cy)), note="given")
 
 
@@ -279,7 +279,7 @@ def _four(text: str, where: str, expected: str) -> tuple[float, float, float, fl
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != 4 or not all(map(math.isfinite, values)):
+    if len(values) != 4 or not all(abs(value) <= MAX_PX for value in values):
         raise ApiError(ErrorCode.BAD_REQUEST, f"{where}: expected {expected}, got {text[:80]!r}")
     return cast("tuple[float, float, float, float]", values)
 

@@ -36,8 +36,10 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 MODEL_VERSION, REQUEST_ID, SERVER_TIMING = "X-Model-Version", "X-Request-Id", "Server-Timing"
 """Headers of every answer of a model."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_PX = 1e7
+"""Lengths and places in requests stay within this, so that what follows from them is finite."""
+Number = Annotated[float, Field(ge=-MAX_PX, le=MAX_PX, allow_inf_nan=False)]
+FocalLength = Annotated[float, Field(ge=1, le=MAX_PX, allow_inf_nan=False)]
 Corners = Annotated[
     tuple[Number, Number, Number, Number],
     Field(description="x0, y0, x1, y1 in pixels of the original image; may leave it"),
@@ -62,8 +64,8 @@ class ImageIn(Strict):
     hand_side: HandSide | None = Field(
         default=None, description="of all hands in the image; right where left out"
     )
-    focal_length: Positive | None = Field(default=None, description="of the camera, pixels")
-    intrinsics: tuple[Positive, Positive, Number, Number] | None = Field(
+    focal_length: FocalLength | None = Field(default=None, description="of the camera, pixels")
+    intrinsics: tuple[FocalLength, FocalLength, Number, Number] | None = Field(
         default=None, description="fx, fy, cx, cy in pixels; instead of focal_length"
     )
 

@@ -46,6 +46,12 @@ def test_a_crop_is_written_nowhere_into_the_picture():
     np.testing.assert_array_equal(picture, before)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (50, 1), (1, 50)])
+def test_a_mirrored_picture_of_one_column_is_cut_out(size):
+    picture = np.full((*size, 3), 99, np.uint8)
+    assert (cut_out(picture, None, 224, mirror=True).pixels == 99).all()
+
+
 @pytest.mark.parametrize("center", [(-60.0, 50.0), (50.0, 160.0), (170.0, 50.0), (50.0, -60.0)])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_crops_that_show_nothing_can_be_told(center, mirror):

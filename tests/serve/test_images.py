@@ -78,6 +78,18 @@ def test_damaged_files_are_refused_or_read(kind, data):
         assert image.shape[0] * image.shape[1] <= 100_000
 
 
+def test_a_png_that_announces_a_chunk_of_gigabytes_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("metro_ray.serve.images.decode_image", lambda data: pytest.fail("decoded"))
+    content = bytearray(written("png", (30, 20)))
+    place = content.index(b"IDAT")
+    content[place - 4 : place] = b"\x7f\x00\x00\x00"
+    with pytest.raises(ApiError, match="ends behind the file; send the whole file"):
+        open_image(bytes(content), 10_000)
+    many = written("png", (30, 20))[:33] + (b"\0\0\0\0tEXt" + b"\0" * 4) * 10_001
+    with pytest.raises(ApiError, match="more than 10000 chunks"):
+        open_image(many, 10_000)
+
+
 def test_pixels_are_counted_before_they_are_decoded(monkeypatch):
     monkeypatch.setattr("metro_ray.serve.images.decode_image", lambda data: pytest.fail("decoded"))
     with pytest.raises(ApiError, match="300 x 300"):

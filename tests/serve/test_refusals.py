@@ -94,7 +94,7 @@ def test_accept_that_cannot_be_met(client, jpeg):
         ("hand_side=both", ["hand_side", "left"]),
         ("focal_length=-3", ["focal_length"]),
         ("intrinsics=1,2", ["fx,fy,cx,cy"]),
-        ("intrinsics=0,9,1,1", ["above 0"]),
+        ("intrinsics=0,9,1,1", ["1 pixel or more"]),
         ("focal_length=9&intrinsics=9,9,1,1", ["not both"]),
         ("format=stl", ["format", "glb"]),
     ],

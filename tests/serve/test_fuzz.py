@@ -1,0 +1,179 @@
+"""Ten thousand requests as no honest client sends them: refused with words, and nothing is left behind."""
+
+import gc
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from urllib.parse import urlsplit
+
+import httpx2 as httpx
+import pytest
+from damaged import Sender, damaged, pictures, raw_requests, status_of_raw
+from live import running
+from served import local_args
+
+from metro_ray.serve.api import create_api
+from metro_ray.serve.schema import ErrorAnswer
+
+_LOG = logging.getLogger(__name__)
+NUM_SENDERS = 3
+MEMORY_MARGIN_BYTES = 48 * 2**20
+"""That the process may grow by between the first tenth and the end of the damage."""
+LIMITS = {"timeout_s": 5, "max_people": 32}
+
+
+@pytest.fixture
+def api(engines, body_checkpoint, hand_checkpoint, tmp_path):
+    folder = tmp_path / "jobs"
+    args = local_args(
+        body=body_checkpoint, hand=hand_checkpoint, limits=LIMITS, jobs={"folder": str(folder)}
+    )
+    return create_api(engines, args)
+
+
+@pytest.fixture
+def address(api):
+    with running(api) as url:
+        parts = urlsplit(url)
+        yield parts.hostname, parts.port
+
+
+def resident_bytes():
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+def send_all(address, whole, numbers):
+    """Statuses of damaged requests, sent by several at once; each refusal must be in words."""
+    numbers = iter(numbers)
+    lock = threading.Lock()
+    statuses, wrong = Counter(), []
+
+    def work():
+        sender = Sender(address)
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                break
+            try:
+                status, headers, body = sender.send(damaged(whole, number))
+                if status >= 400:
+                    known = ErrorAnswer.model_validate_json(body)
+                    assert known.error.request_id == headers["x-request-id"]
+                    assert known.error.message
+                assert status < 500, body
+                statuses[status] += 1
+            except Exception as error:  # noqa: BLE001 - told with its number
+                wrong.append((number, repr(error)[:400]))
+        sender.close()
+
+    threads = [threading.Thread(target=work) for _ in range(NUM_SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    return statuses
+
+
+def check_still_well(address, whole, expected):
+    """A good request is answered as before, nothing is pending, and no answer was the server's fault."""
+    base = f"http://{address[0]}:{address[1]}"
+    with httpx.Client(base_url=base, timeout=30) as http:
+        answer = http.post(
+            "/v1/body", content=whole["image/png"], headers={"Content-Type": "image/png"}
+        )
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["images"] == expected
+        end = time.monotonic() + 10
+        while True:
+            lines = http.get("/metrics").text.splitlines()
+            if any(
+                line.startswith("metro_pending_requests{") and line.endswith(" 0.0")
+                for line in lines
+            ):
+                break
+            assert time.monotonic() < end, [line for line in lines if "pending" in line]
+            time.sleep(0.1)
+    faults = [
+        line for line in lines if line.startswith("metro_requests_total{") and 'status="5' in line
+    ]
+    assert faults == []
+
+
+def good_answer(client, whole):
+    answer = client.post(
+        "/v1/body", content=whole["image/png"], headers={"Content-Type": "image/png"}
+    )
+    return answer.json()["images"]
+
+
+@pytest.mark.parametrize(
+    "rounds", [pytest.param(1, id="300"), pytest.param(34, id="10000", marks=pytest.mark.slow)]
+)
+@pytest.mark.timeout(600)
+def test_damaged_requests_are_refused_and_leave_nothing_behind(
+    address, client, photo, rounds, tmp_path
+):
+    whole = pictures(photo)
+    expected = good_answer(client, whole)
+    statuses, raw, memory = Counter(), Counter(), []
+    per_round = 280
+    for turn in range(rounds):
+        statuses += send_all(address, whole, range(turn * per_round, (turn + 1) * per_round))
+        for data, is_due in raw_requests(whole):
+            status = status_of_raw(address, data, is_due)
+            assert status is None or 400 <= status < 500, (status, data[:200])
+            raw[status] += 1
+        check_still_well(address, whole, expected)
+        memory.append(resident_bytes())
+    assert statuses.keys() > {200, 400, 404, 413, 415, 422}
+    assert raw[400] >= 10 * rounds
+    grown = memory[-1] - memory[rounds // 10]
+    _LOG.info("%s; raw %s; %+.1f MiB", dict(statuses), dict(raw), grown / 2**20)
+    assert grown < MEMORY_MARGIN_BYTES
+    with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=30) as http:
+        end = time.monotonic() + 30
+        while list((tmp_path / "jobs").glob("metro-job-*/upload*")) and time.monotonic() < end:
+            http.get("/healthz")
+            time.sleep(0.2)
+    assert list((tmp_path / "jobs").glob("metro-job-*/upload*")) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/body", "/v1/jobs"])
+@pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=B"])
+def test_a_client_that_goes_amid_its_upload_is_no_fault_of_the_server(
+    address, photo, caplog, path, kind
+):
+    start = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 9000\r\n\r\n"
+    begun = b'--B\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\nabc'
+    caplog.set_level("INFO", "metro_ray.serve.access")
+    status_of_raw(address, start.encode() + begun, is_due=False)
+    end = time.monotonic() + 10
+    while not any(r.name == "metro_ray.serve.access" for r in caplog.records):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    records = [
+        json.loads(r.getMessage()) for r in caplog.records if r.name == "metro_ray.serve.access"
+    ]
+    assert [record["status"] < 500 for record in records] == [True]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("value", ["1e308", "1e-300", "inf", "0"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/body?focal_length={}", "/v1/body?intrinsics={},9,9,9", "/v1/hand?boxes=0,0,{},1e9"],
+)
+def test_numbers_from_which_nothing_finite_follows_are_refused(client, jpeg, path, value):
+    answer = client.post(path.format(value), content=jpeg, headers={"Content-Type": "image/jpeg"})
+    assert answer.status_code == 422, answer.text
+
+
+def test_a_body_that_never_ends_is_ended(address):
+    start = b"POST /v1/body HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
+    assert status_of_raw(address, start + b"a", is_due=True) in (400, 408, None)
