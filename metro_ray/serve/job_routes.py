@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
@@ -14,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from metro_ray.serve.jobs import JobRunner, Upload
+from metro_ray.serve.openapi import form, problems
 from metro_ray.serve.problems import ApiError
 from metro_ray.serve.requests import (
     MAX_FIELD_BYTES,
@@ -21,33 +21,32 @@ from metro_ray.serve.requests import (
     broken_form,
     check,
     from_query,
+    media_type_of,
     validated,
 )
-from metro_ray.serve.schema import ErrorAnswer, ErrorCode, Job, Task
+from metro_ray.serve.schema import ErrorCode, Job, Task
 from metro_ray.serve.settings import ServeArgs
 
 JOBS = "/v1/jobs"
 _FILES = "files"
 _PIECE = 1 << 20
-_FORM: dict[str, Any] = {
-    "type": "object",
-    "required": [_FILES, "task"],
-    "properties": {
-        _FILES: {
-            "type": "array",
-            "items": {"type": "string", "format": "binary"},
-            "description": "images, or one video (MP4, MOV, WebM, MKV, AVI)",
-        },
-        "task": {"type": "string", "enum": ["body", "hand"]},
-    },
-    "description": "and fields named as the query parameters of /v1/body, for every image",
-}
 
 
 class JobFields(PredictQuery):
     """Fields of the form beside its files."""
 
     task: Task = Field(description="what to predict")
+
+
+_FORM = form(
+    JobFields,
+    files={
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "string", "format": "binary"},
+        "description": "images, or one video (MP4, MOV, WebM, MKV, AVI)",
+    },
+)
 
 
 def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
@@ -62,28 +61,38 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
     @router.post(
         "",
         status_code=202,
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
-        },
-        responses={503: {"model": ErrorAnswer, "description": "overloaded"}},
+        openapi_extra={"requestBody": {"required": True, "content": _FORM}},
+        responses=problems(
+            ErrorCode.BAD_REQUEST,
+            ErrorCode.NOT_FOUND,
+            ErrorCode.OVERLOADED,
+            ErrorCode.TOO_LARGE,
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+        ),
     )
     async def submit(request: Request) -> Job:
         """Predict many images, or a video, in the background."""
+        media_type = media_type_of(request)
+        if media_type not in _FORM:
+            raise ApiError(
+                ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+                f"Content-Type is {media_type or 'missing'}; expected {', '.join(_FORM)}",
+            )
         folder = runner.make_folder()
         try:
             async with request.form(
                 max_files=args.jobs.max_files,
                 max_fields=len(JobFields.model_fields),
                 max_part_size=MAX_FIELD_BYTES,
-            ) as form:
-                values = {name: value for name, value in form.items() if name != _FILES}
+            ) as sent:
+                values = {name: value for name, value in sent.items() if name != _FILES}
                 fields = validated(JobFields, values)
                 if fields.task not in args.models:
                     raise ApiError(ErrorCode.NOT_FOUND, f"{fields.task} is not served here")
                 query = PredictQuery.model_validate(fields.model_dump(exclude={"task"}))
                 wanted = from_query(b"", query, "application/json", args.limits)
                 check(wanted, fields.task)
-                uploads = await _keep(form, folder)
+                uploads = await _keep(sent, folder)
             return runner.submit(fields.task, wanted, folder, uploads, _owner(request))
         except HTTPException as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,9 +124,9 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
     return router
 
 
-async def _keep(form: FormData, folder: Path) -> list[Upload]:
+async def _keep(sent: FormData, folder: Path) -> list[Upload]:
     """The files of a form, in the job's folder under names of our own."""
-    files = [file for file in form.getlist(_FILES) if isinstance(file, UploadFile)]
+    files = [file for file in sent.getlist(_FILES) if isinstance(file, UploadFile)]
     if not files:
         raise ApiError(
             ErrorCode.BAD_REQUEST, f"the form has no {_FILES}: send images, or one video"

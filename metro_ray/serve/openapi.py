@@ -6,9 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from metro_ray.serve.problems import STATUS
+from metro_ray.serve.requests import PredictQuery
 from metro_ray.serve.schema import (
     IMAGE_TYPES,
     MEDIA_TYPES,
@@ -19,17 +21,30 @@ from metro_ray.serve.schema import (
 )
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-_FORM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["image"],
-    "properties": {"image": {"type": "string", "format": "binary"}},
-    "description": "and fields named as the query parameters",
-}
+_FILE = {"type": "string", "format": "binary"}
+
+
+def form(fields: type[BaseModel], **files: dict[str, Any]) -> dict[str, Any]:
+    """The body of a form, for OpenAPI.
+
+    Args:
+        fields: beside its files.
+        files: schema of each part that is one, by name; all are required.
+    """
+    described = fields.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = {
+        "type": "object",
+        "required": [*files, *described.get("required", ())],
+        "properties": files | described["properties"],
+        "additionalProperties": False,
+    }
+    return {"multipart/form-data": {"schema": schema}}
 
 
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for OpenAPI."""
     grouped: dict[int | str, list[str]] = {}
+    grouped[400] = [ErrorCode.BAD_REQUEST.value]  # a Host that is not answered, a broken body
     for code in (*codes, ErrorCode.UNAUTHORIZED, ErrorCode.RATE_LIMITED):
         grouped.setdefault(STATUS[code], []).append(code.value)
     return {
@@ -76,7 +91,7 @@ PREDICTION_RESPONSES: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 _CONTENT = {
     **dict.fromkeys(IMAGE_TYPES, BINARY),
-    "multipart/form-data": {"schema": _FORM_SCHEMA},
+    **form(PredictQuery, image=_FILE),
     "application/json": {"schema": {"$ref": "#/components/schemas/PredictRequest"}},
 }
 _HEADER = {

@@ -92,7 +92,7 @@ async def read_request(request: Request, query: PredictQuery, task: Task, limits
     Raises:
         ApiError: says which field is wrong, and what is expected.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     accepted = request.headers.get("accept", "*/*")
     if media_type in IMAGE_TYPES:
         wanted = from_query(await request.body(), query, accepted, limits)
@@ -107,6 +107,11 @@ async def read_request(request: Request, query: PredictQuery, task: Task, limits
         )
     check(wanted, task)
     return wanted
+
+
+def media_type_of(request: Request) -> str:
+    """What a request says its body is, without parameters; empty where it says nothing."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def parse_boxes(text: str) -> list[tuple[float, float, float, float]]:

@@ -2,7 +2,6 @@
 
 import gc
 import json
-import logging
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,6 @@ from served import local_args
 from metro_ray.serve.api import create_api
 from metro_ray.serve.schema import ErrorAnswer
 
-_LOG = logging.getLogger(__name__)
 NUM_SENDERS = 3
 MEMORY_MARGIN_BYTES = 48 * 2**20
 """That the process may grow by between the first tenth and the end of the damage."""
@@ -117,7 +115,7 @@ def good_answer(client, whole):
 )
 @pytest.mark.timeout(600)
 def test_damaged_requests_are_refused_and_leave_nothing_behind(
-    address, client, photo, rounds, tmp_path
+    address, client, photo, rounds, tmp_path, record_property
 ):
     whole = pictures(photo)
     expected = good_answer(client, whole)
@@ -134,7 +132,8 @@ def test_damaged_requests_are_refused_and_leave_nothing_behind(
     assert statuses.keys() > {200, 400, 404, 413, 415, 422}
     assert raw[400] >= 10 * rounds
     grown = memory[-1] - memory[rounds // 10]
-    _LOG.info("%s; raw %s; %+.1f MiB", dict(statuses), dict(raw), grown / 2**20)
+    record_property("statuses", f"{dict(statuses)}, without HTTP {dict(raw)}")
+    record_property("grown_mib", round(grown / 2**20, 1))
     assert grown < MEMORY_MARGIN_BYTES
     with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=30) as http:
         end = time.monotonic() + 30
