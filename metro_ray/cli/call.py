@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from metro_ray.errors import DataError, MetroRayError, RequestError
 if TYPE_CHECKING:
     from metro_ray.inference.inputs import Boxes, Source
     from metro_ray.serve.client import Client
+    from metro_ray.serve.schema import Task
 
 KEY_VARIABLE = "METRO_RAY_API_KEY"
 _ENDINGS = {
@@ -37,8 +38,6 @@ _HOPELESS = (0, 401, 403)
 class _Tally:
     """What became of the photos."""
 
-    num_skipped: int
-    """Files that are no photos."""
     num_empty: int = 0
     """Photos in which the file of boxes marks nobody."""
     written: list[Path] = field(default_factory=list)
@@ -46,32 +45,46 @@ class _Tally:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Send the photos, write the answers; 1 if some photos failed."""
+    """Send the photos and videos, write the answers; 1 if some photos failed."""
     arguments = build_parser().parse_args(argv)
-    from metro_ray.data.progress import show_progress
     from metro_ray.inference.inputs import Boxes, find_sources
-    from metro_ray.serve.client import Client
 
     found = find_sources(arguments.inputs, recursive=arguments.recursive)
     photos = [source for source in found.sources if not source.is_video]
-    if not photos:
-        raise DataError("there are only videos: a service takes them as jobs, see docs/client.md")
+    jobs = {source.folder_name: [source.path] for source in found.sources if source.is_video}
+    if arguments.job and photos:
+        jobs["photos"], photos = [photo.path for photo in photos], []
+    _check_jobs(jobs, arguments)
     boxes = Boxes() if arguments.boxes is None else Boxes.read(arguments.boxes)
     if arguments.boxes is not None:
         boxes.check_names(photos)
-    marked = [photo for photo in photos if boxes.of(photo)]
-    tally = _Tally(num_skipped=found.num_skipped + len(found.sources) - len(photos))
-    tally.num_empty = len(photos) - len(marked)
-    with Client(
-        arguments.url,
-        os.environ.get(KEY_VARIABLE),
-        timeout=arguments.timeout,
-        retries=arguments.retries,
-    ) as client:
+    with _connect(arguments) as client:
         task = arguments.task or _task(client, arguments.hand)
-        send = partial(_send, client, task, arguments, boxes)
-        show_progress(_each(marked, send, arguments.parallel, tally), len(marked), what="photos")
-        _report(tally, client, arguments.out)
+        _run_jobs(client, task, jobs, arguments)
+        if found.num_skipped:
+            print(f"skipped: {found.num_skipped} files that are neither photos nor videos")
+        return _send_photos(client, task, photos, boxes, arguments) if photos else 0
+
+
+def _send_photos(
+    client: Client,
+    task: Task,
+    photos: Sequence[Source],
+    boxes: Boxes,
+    arguments: argparse.Namespace,
+) -> int:
+    """A request for each photo; 1 if some failed.
+
+    Raises:
+        DataError: there was one, and it failed.
+    """
+    from metro_ray.data.progress import show_progress
+
+    marked = [photo for photo in photos if boxes.of(photo)]
+    tally = _Tally(num_empty=len(photos) - len(marked))
+    send = partial(_send, client, task, arguments, boxes)
+    show_progress(_each(marked, send, arguments.parallel, tally), len(marked), what="photos")
+    _report(tally, client, arguments.out)
     if len(tally.failures) == len(marked) == 1:
         raise DataError(next(iter(tally.failures.values())))
     return 1 if tally.failures else 0
@@ -81,11 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of the verb."""
     parser = argparse.ArgumentParser(
         prog="metro-ray call",
-        description="Send photos to a server (`metro-ray serve`) and write what it answers. "
-        f"An API key is read from {KEY_VARIABLE}.",
+        description="Send photos and videos to a server (`metro-ray serve`) and write what it "
+        f"answers. An API key is read from {KEY_VARIABLE}.",
     )
     add = parser.add_argument
-    add("inputs", type=Path, nargs="+", metavar="PHOTO", help="photos, or folders of them")
+    add("inputs", type=Path, nargs="+", metavar="PHOTO", help="photos, videos, or folders of them")
     add("--url", default="http://127.0.0.1:8000", help="default: http://127.0.0.1:8000")
     add("--out", type=Path, default=Path("answers"), help="default: answers")
     add("--task", choices=("body", "hand"), help="default: hand with --hand, else what is served")
@@ -100,16 +113,46 @@ def build_parser() -> argparse.ArgumentParser:
     add("--origin", choices=("camera", "root"), default="camera", help="of meshes; default: camera")
     add("--focal", type=float, metavar="PX", help="focal length; assumed: the photo's diagonal")
     add("--recursive", action="store_true", help="look into folders of folders too")
+    add("--job", action="store_true", help="all photos as one job, into photos.zip; videos always")
     add("--parallel", type=int, default=4, metavar="N", help="photos on the way; default: 4")
     add("--timeout", type=float, default=60.0, metavar="S", help="seconds; default: 60")
     add("--retries", type=int, default=4, metavar="N", help="after the first attempt; default: 4")
     return parser
 
 
-def _task(client: Client, hand: str | None) -> str:
+def _connect(arguments: argparse.Namespace) -> Client:
+    from metro_ray.serve.client import Client
+
+    key = os.environ.get(KEY_VARIABLE)
+    return Client(arguments.url, key, timeout=arguments.timeout, retries=arguments.retries)
+
+
+def _check_jobs(jobs: Mapping[str, Sequence[Path]], arguments: argparse.Namespace) -> None:
+    if jobs and arguments.boxes is not None:
+        raise DataError(
+            f"a job ({', '.join(jobs)}) looks at the middle of every picture and takes no file of "
+            "boxes: leave --boxes out, or send photos without --job and without videos among them"
+        )
+
+
+def _run_jobs(
+    client: Client, task: Task, jobs: Mapping[str, Sequence[Path]], arguments: argparse.Namespace
+) -> None:
+    """A job for each video, and for all photos where that was asked for; a zip for each."""
+    from metro_ray.cli.call_jobs import run_job
+
+    options = {"hand_side": arguments.hand, "focal_length": arguments.focal}
+    options |= {"format": arguments.format, "origin": arguments.origin}
+    for name, paths in jobs.items():
+        target = arguments.out / f"{name}.zip"
+        job = run_job(client, task, paths, target, options)
+        print(f"{name}: {job.total} pictures in {target}; its report.json names what failed")
+
+
+def _task(client: Client, hand: str | None) -> Task:
     if hand is not None:
         return "hand"
-    served = {card.task for card in client.models()}
+    served: set[Task] = {card.task for card in client.models()}
     return served.pop() if len(served) == 1 else "body"
 
 
@@ -140,11 +183,11 @@ def _each(photos: Sequence[Source], send: Any, parallel: int, tally: _Tally) -> 
 
 
 def _send(
-    client: Client, task: str, arguments: argparse.Namespace, boxes: Boxes, photo: Source
+    client: Client, task: Task, arguments: argparse.Namespace, boxes: Boxes, photo: Source
 ) -> Path:
     corners, hand = _people(boxes, photo, arguments.hand)
     answer = client.predict_file(
-        "hand" if task == "hand" else "body",
+        task,
         photo.path,
         corners,
         format=arguments.format,
@@ -176,8 +219,6 @@ def _people(boxes: Boxes, photo: Source, hand: Any) -> tuple[list[list[float]] |
 def _report(tally: _Tally, client: Client, out: Path) -> None:
     again = f", {client.retries} requests sent again" if client.retries else ""
     print(f"photos: {len(tally.written)} answered, {len(tally.failures)} failed{again}; in {out}")
-    if tally.num_skipped:
-        print(f"skipped: {tally.num_skipped} files that are no photos")
     if tally.num_empty:
         print(f"skipped: {tally.num_empty} photos in which the boxes mark nobody")
     if len(tally.failures) + len(tally.written) > 1:

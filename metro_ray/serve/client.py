@@ -12,7 +12,7 @@ server, so they can be. `retries` of a client counts how often that was.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +36,6 @@ from metro_ray.serve.client_results import FoundImage, FoundPerson, read_npz
 from metro_ray.serve.schema import (
     REQUEST_ID,
     Format,
-    HandSide,
     Job,
     ModelCard,
     ModelList,
@@ -123,10 +122,21 @@ class Client(ClientBase):
         files: Sequence[str | Path],
         *,
         format: Format = "npz",
-        hand_side: HandSide | None = None,
+        **options: Any,
     ) -> Job:
-        """Have images, or one video, predicted in the background."""
-        return read_job(self._send(job_call(task, files, format, hand_side)))
+        """Have images, or one video, predicted in the background.
+
+        Args:
+            task: what to predict.
+            files: of images, or of one video.
+            format: of the file for each image.
+            options: see `PredictOptions`; `model_version` is not among those of a job.
+
+        Raises:
+            DataError: a file is not there.
+            RequestError: the server refused, or did not answer.
+        """
+        return read_job(self._send(job_call(task, files, format, PredictOptions(**options))))
 
     def job(self, job_id: str) -> Job:
         """How far a job is."""
@@ -136,15 +146,24 @@ class Client(ClientBase):
         """Stop a job."""
         self._send(Call("DELETE", f"v1/jobs/{job_id}"))
 
-    def wait_for_job(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """Wait until a job is done.
+    def follow_job(self, job_id: str, timeout_s: float | None = None) -> Iterator[Job]:
+        """Look at a job now and then; ends with the look at which it is done.
 
         Raises:
             RequestError: it failed, was cancelled, or takes longer than `timeout_s`.
         """
         begin = time.monotonic()
-        while not is_done(job := self.job(job_id), time.monotonic() - begin, timeout_s):
+        while True:
+            job = self.job(job_id)
+            ends = is_done(job, time.monotonic() - begin, timeout_s)
+            yield job
+            if ends:
+                return
             time.sleep(BETWEEN_LOOKS_S)
+
+    def wait_for_job(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """The job when it is done; raises as `follow_job`."""
+        *_, job = self.follow_job(job_id, timeout_s)
         return job
 
     def download_job(self, job_id: str, path: str | Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,6 @@ from metro_ray.serve.client_results import FoundImage, read_npz
 from metro_ray.serve.schema import (
     REQUEST_ID,
     Format,
-    HandSide,
     Job,
     ModelCard,
     ModelList,
@@ -101,10 +100,11 @@ class AsyncClient(ClientBase):
         files: Sequence[str | Path],
         *,
         format: Format = "npz",
-        hand_side: HandSide | None = None,
+        **options: Any,
     ) -> Job:
         """See `Client.submit_job`."""
-        return read_job(await self._send(job_call(task, files, format, hand_side)))
+        call = job_call(task, files, format, PredictOptions(**options))
+        return read_job(await self._send(call))
 
     async def job(self, job_id: str) -> Job:
         """See `Client.job`."""
@@ -114,11 +114,20 @@ class AsyncClient(ClientBase):
         """See `Client.cancel_job`."""
         await self._send(Call("DELETE", f"v1/jobs/{job_id}"))
 
+    async def follow_job(self, job_id: str, timeout_s: float | None = None) -> AsyncIterator[Job]:
+        """See `Client.follow_job`."""
+        begin = time.monotonic()
+        while True:
+            job = await self.job(job_id)
+            ends = is_done(job, time.monotonic() - begin, timeout_s)
+            yield job
+            if ends:
+                return
+            await asyncio.sleep(BETWEEN_LOOKS_S)
+
     async def wait_for_job(self, job_id: str, timeout_s: float | None = None) -> Job:
         """See `Client.wait_for_job`."""
-        begin = time.monotonic()
-        while not is_done(job := await self.job(job_id), time.monotonic() - begin, timeout_s):
-            await asyncio.sleep(BETWEEN_LOOKS_S)
+        *_, job = [job async for job in self.follow_job(job_id, timeout_s)]
         return job
 
     async def download_job(self, job_id: str, path: str | Path) -> Path:

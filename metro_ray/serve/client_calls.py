@@ -93,26 +93,24 @@ def predict_call(
     headers["Content-Type"] = media_type(data)
     if boxes[0]:
         query["boxes"] = ";".join(_numbers(box) for box in boxes[0])
-    if options.hand_side is not None:
-        query["hand_side"] = options.hand_side
-    if options.focal_length is not None:
-        query["focal_length"] = repr(float(options.focal_length))
-    if options.intrinsics is not None:
-        query["intrinsics"] = _numbers(options.intrinsics)
-    return Call("POST", f"v1/{task}", query, headers, data)
+    return Call("POST", f"v1/{task}", query | _fields(options), headers, data)
 
 
 def job_call(
-    task: Task, files: Sequence[str | Path], format: Format, hand_side: HandSide | None
+    task: Task, files: Sequence[str | Path], format: Format, options: PredictOptions
 ) -> Call:
-    """Ask for a job over image files or one video."""
+    """Ask for a job over image files or one video.
+
+    Raises:
+        DataError: a file is not there, or a version is insisted on.
+    """
     paths = [Path(file) for file in files]
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path} does not exist; expected an image or a video")
-    fields = {"task": task, "format": format}
-    if hand_side is not None:
-        fields["hand_side"] = hand_side
+    if options.model_version is not None:
+        raise DataError("a job cannot insist on a version: leave model_version out")
+    fields = {"task": task, "format": format, "origin": options.origin} | _fields(options)
     return Call("POST", "v1/jobs", fields, files=paths, is_idempotent=False)
 
 
@@ -172,6 +170,18 @@ def _image_json(
     if options.intrinsics is not None:
         record["intrinsics"] = [float(number) for number in options.intrinsics]
     return record
+
+
+def _fields(options: PredictOptions) -> dict[str, str]:
+    """As parameters of a query or fields of a form, without those that were left out."""
+    fields: dict[str, str] = {}
+    if options.hand_side is not None:
+        fields["hand_side"] = options.hand_side
+    if options.focal_length is not None:
+        fields["focal_length"] = repr(float(options.focal_length))
+    if options.intrinsics is not None:
+        fields["intrinsics"] = _numbers(options.intrinsics)
+    return fields
 
 
 def _numbers(values: Sequence[float]) -> str:

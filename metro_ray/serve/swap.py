@@ -98,15 +98,16 @@ def swap(dashboard: str, task: Task, changes: Mapping[str, Any]) -> str:
 
     Raises:
         ConfigError: the task is not served there, or a field is wrong.
-        ResourceError: no cluster answers.
+        ResourceError: no cluster answers, or it wants another token.
     """
     from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+    from ray.exceptions import AuthenticationError
 
     try:
         client = ServeSubmissionClient(dashboard)
         details = client.get_serve_details()
         client.deploy_applications(with_choice(deployed(details), task, changes))
-    except (ConnectionError, RuntimeError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError) as error:
         raise ResourceError(
             f"no Ray cluster takes this at {dashboard}: {error}. Name its dashboard with "
             "--dashboard, and give the token it was started with (RAY_AUTH_MODE=token, "

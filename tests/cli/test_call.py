@@ -73,3 +73,73 @@ def test_a_refused_key_ends_the_run_at_once(photos, tmp_path, capsys):
         call(server, photos, "--task", "body", "--out", tmp_path / "out")
     assert len(server.seen) == 1
     assert "no image; send a JPEG" in capsys.readouterr().err
+
+
+def told(state, done):
+    return (200, {}, json.dumps({"id": "j1", "state": state, "done": done, "total": 2}).encode())
+
+
+def test_a_video_becomes_a_job_and_photos_one_where_that_is_asked_for(
+    photos, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("metro_ray.serve.client.BETWEEN_LOOKS_S", 0.01)
+    (photos / "clip.mp4").write_bytes(b"film")
+    job = [
+        told("queued", 0),
+        told("running", 1),
+        told("done", 2),
+        told("done", 2),
+        (200, {}, b"zip"),
+        told("done", 2),
+    ]
+    out = tmp_path / "out"
+    with Scripted(*job, MESH) as server:
+        assert (
+            call(
+                server, photos, "--task", "hand", "--hand", "left", "--out", out, "--format", "ply"
+            )
+            == 0
+        )
+    assert sorted(path.name for path in out.iterdir()) == ["a_jpg.ply", "b_png.ply", "clip_mp4.zip"]
+    assert (out / "clip_mp4.zip").read_bytes() == b"zip"
+    method, path, _, form = server.seen[0]
+    assert (method, path, b"film" in form, b"left" in form, b"ply" in form) == (
+        "POST",
+        "/v1/jobs",
+        True,
+        True,
+        True,
+    )
+    assert [(method, path) for method, path, *_ in server.seen[4:6]] == [
+        ("GET", "/v1/jobs/j1/result"),
+        ("DELETE", "/v1/jobs/j1"),
+    ]
+    assert "clip_mp4: 2 pictures" in capsys.readouterr().out
+    with Scripted(*job, *job) as server:
+        assert call(server, photos, "--task", "body", "--job", "--out", out) == 0
+    assert sum(path == "/v1/jobs" for _, path, *_ in server.seen) == 2
+    assert (out / "photos.zip").read_bytes() == b"zip"
+
+
+def test_a_job_that_fails_is_told_and_taken_away(photos, tmp_path, capsys):
+    failed = {
+        "id": "j1",
+        "state": "failed",
+        "done": 2,
+        "total": 2,
+        "error": "none could be predicted",
+    }
+    failure = (200, {}, json.dumps(failed).encode())
+    with Scripted(told("queued", 0), failure) as server, pytest.raises(SystemExit):
+        call(server, photos, "--task", "body", "--job", "--out", tmp_path / "out")
+    assert server.seen[-1][:2] == ("DELETE", "/v1/jobs/j1")
+    assert "none could be predicted" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_jobs_take_no_file_of_boxes(photos, tmp_path, capsys):
+    (tmp_path / "boxes.json").write_text('{"a.jpg": [[1, 2, 3, 4]]}')
+    with Scripted(MESH) as server, pytest.raises(SystemExit):
+        call(server, photos, "--job", "--boxes", tmp_path / "boxes.json")
+    assert server.seen == []
+    assert "leave --boxes out" in capsys.readouterr().err

@@ -2,21 +2,19 @@
 
 import gc
 import json
-import threading
 import time
 from collections import Counter
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
-from damaged import Sender, damaged, pictures, raw_requests, status_of_raw
+from damaged import pictures, raw_requests, status_of_raw
+from fuzzing import check_still_well, good_answer, send_all
 from live import running
 from served import local_args
 
 from metro_ray.serve.api import create_api
-from metro_ray.serve.schema import ErrorAnswer
 
-NUM_SENDERS = 3
 MEMORY_MARGIN_BYTES = 48 * 2**20
 """That the process may grow by between the first tenth and the end of the damage."""
 LIMITS = {"timeout_s": 5, "max_people": 32}
@@ -42,72 +40,6 @@ def resident_bytes():
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
-
-
-def send_all(address, whole, numbers):
-    """Statuses of damaged requests, sent by several at once; each refusal must be in words."""
-    numbers = iter(numbers)
-    lock = threading.Lock()
-    statuses, wrong = Counter(), []
-
-    def work():
-        sender = Sender(address)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                break
-            try:
-                status, headers, body = sender.send(damaged(whole, number))
-                if status >= 400:
-                    known = ErrorAnswer.model_validate_json(body)
-                    assert known.error.request_id == headers["x-request-id"]
-                    assert known.error.message
-                assert status < 500, body
-                statuses[status] += 1
-            except Exception as error:  # noqa: BLE001 - told with its number
-                wrong.append((number, repr(error)[:400]))
-        sender.close()
-
-    threads = [threading.Thread(target=work) for _ in range(NUM_SENDERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-    return statuses
-
-
-def check_still_well(address, whole, expected):
-    """A good request is answered as before, nothing is pending, and no answer was the server's fault."""
-    base = f"http://{address[0]}:{address[1]}"
-    with httpx.Client(base_url=base, timeout=30) as http:
-        answer = http.post(
-            "/v1/body", content=whole["image/png"], headers={"Content-Type": "image/png"}
-        )
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["images"] == expected
-        end = time.monotonic() + 10
-        while True:
-            lines = http.get("/metrics").text.splitlines()
-            if any(
-                line.startswith("metro_pending_requests{") and line.endswith(" 0.0")
-                for line in lines
-            ):
-                break
-            assert time.monotonic() < end, [line for line in lines if "pending" in line]
-            time.sleep(0.1)
-    faults = [
-        line for line in lines if line.startswith("metro_requests_total{") and 'status="5' in line
-    ]
-    assert faults == []
-
-
-def good_answer(client, whole):
-    answer = client.post(
-        "/v1/body", content=whole["image/png"], headers={"Content-Type": "image/png"}
-    )
-    return answer.json()["images"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ from served import local_args
 
 from metro_ray.serve.api import create_api
 
+# What schemathesis draws its wrong values with.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+
 OPERATIONS = (
     "POST /v1/body", "POST /v1/hand", "POST /v1/jobs", "GET /v1/jobs/{job_id}", "DELETE /v1/jobs/{job_id}",
     "GET /v1/jobs/{job_id}/result", "GET /v1/models", "GET /v1/models/{task}/faces", "GET /healthz", "GET /readyz", "GET /metrics",

@@ -1,74 +1,16 @@
 """A real service: Ray Serve on this machine, one for the module, asked through HTTP."""
 
-import os
-import socket
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2 as httpx
 import pytest
-from served import local_args
 
 from metro_ray.serve.schema import PredictAnswer
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 
-ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_AUTO_CONNECT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "OMP_NUM_THREADS": "1",
-}
 IMAGE = {"Content-Type": "image/jpeg"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def ray_session():
-    """A cluster of its own with more CPUs than the machine has, so that nothing waits for them."""
-    saved = {name: os.environ.get(name) for name in (*ENVIRONMENT, "RAY_ADDRESS")}
-    os.environ.update(ENVIRONMENT)
-    os.environ.pop("RAY_ADDRESS", None)
-    import ray
-
-    with tempfile.TemporaryDirectory(
-        prefix="mr-", dir="/tmp", ignore_cleanup_errors=True
-    ) as folder:
-        session = ray.init(
-            address="local",
-            num_cpus=8,
-            object_store_memory=150 * 2**20,
-            _temp_dir=folder,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-        try:
-            yield f"http://{session.dashboard_url}"
-        finally:
-            ray.shutdown()
-            for name, value in saved.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-
-@pytest.fixture(scope="module")
-def service(ray_session, body_checkpoint, hand_checkpoint):
-    """URL and deployed configuration of a service of bodies and hands."""
-    from metro_ray.serve.start import deploy_config, running
-
-    args = local_args(body=body_checkpoint, hand=hand_checkpoint)
-    config = deploy_config(args, port=free_port())
-    with running(config, timeout_s=120) as url:
-        yield url, config
 
 
 @pytest.fixture
