@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "score": "the official figures for a FreiHAND prediction file, without the leaderboard",
     "synth": "render people or hands of the open body model as a METRO data set",
     "data": "check a data set, look at a row, convert: metro-ray data check train.yaml",
+    "export": "a network as an ONNX file: metro-ray export runs/demo --out demo.onnx",
     "convert-weights": "METRO's released weights to a checkpoint folder, and back",
     "presets": "list the presets, or show one",
     "doctor": "which model files and libraries are there, and how to get the others",

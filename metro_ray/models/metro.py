@@ -111,7 +111,7 @@ class Metro(nn.Module):
             return_attention: Also return attention maps and hidden states of the last encoder.
         """
         features = self.image_tokens(self.backbone(images))
-        template = self.template.to(features.dtype).expand(len(features), -1, -1)
+        template = self.template.to(features.dtype).expand(features.shape[0], -1, -1)
         tokens = torch.cat([template, features], dim=2)
         if token_mask is not None:
             tokens = mask_tokens(tokens, token_mask)

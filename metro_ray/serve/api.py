@@ -140,6 +140,7 @@ def _add_models(app: FastAPI, predictions: Predictions) -> None:
                         edges=list(spec.joints.bones),
                         input_size=card.input_size,
                         precision=card.precision,
+                        runtime=card.runtime,
                         traffic=traffic,
                     )
                 )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,19 +23,23 @@ from torch import nn
 
 from metro_ray.bodies.spec import MeshSpec
 from metro_ray.errors import CheckpointError, ConfigError
+from metro_ray.inference.onnx_export import export_onnx
+from metro_ray.inference.onnx_network import OnnxCard, OnnxNetwork
 from metro_ray.inference.predictor import Predictor
 from metro_ray.inference.result import MeshArrays
 from metro_ray.models import Metro
 from metro_ray.models.encoder import Encoder
 from metro_ray.models.fold import fold_batch_norm
+from metro_ray.models.precision import Precision
 from metro_ray.serve.schema import Task
 from metro_ray.serve.sources import version_of
-from metro_ray.training.checkpoint import load_predictor_parts
+from metro_ray.training.checkpoint import PredictorParts, load_predictor_parts
 
 if TYPE_CHECKING:
     from metro_ray.serve.settings import ModelSettings
 
 _LOG = logging.getLogger(__name__)
+_ROUNDS = 3
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -48,6 +54,7 @@ class Card:
     arch: str
     input_size: int
     precision: str
+    runtime: str = "torch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,15 @@ class Mesh:
 
     body_model: str
     faces: Int32[np.ndarray, "F 3"]
+
+
+class Runtime(NamedTuple):
+    """Something that computes a network."""
+
+    run: Callable[[UInt8[np.ndarray, "B 3 S S"]], MeshArrays]
+    precision: str
+    sizes: tuple[int, ...]
+    """Batches are filled up to one of these; empty: of any size."""
 
 
 class ServedNetwork:
@@ -69,7 +85,7 @@ class ServedNetwork:
     Raises:
         CheckpointError: the folder is no complete checkpoint, or predicts something else.
         AssetNotFoundError: its body model is not on this machine.
-        ConfigError: the device is not there.
+        ConfigError: the device or the runtime is not there.
     """
 
     def __init__(self, folder: Path, task: Task, settings: ModelSettings) -> None:
@@ -81,23 +97,7 @@ class ServedNetwork:
                 f"{folder} predicts {spec.name}, a {spec.kind}, and cannot serve {task}: name it "
                 f"as {spec.kind}, or give a checkpoint of a {task}"
             )
-        precision = settings.precision or parts.config.optim.precision
-        model = optimised(parts.model.to(device), precision)
-        self._predictor = Predictor(
-            model,
-            parts.body,
-            device,
-            precision=precision,
-            channels_last=True,
-            image_size=parts.config.data.image_size,
-        )
-        if settings.compile:
-            self._predictor.model = cast(nn.Module, torch.compile(model, dynamic=False))
-        self._sizes = (
-            batch_sizes(settings.max_batch_size)
-            if settings.compile or device.type == "cuda"
-            else ()
-        )
+        self._device = device
         self.spec: MeshSpec = spec
         self.card = Card(
             name=settings.name or task,
@@ -106,27 +106,113 @@ class ServedNetwork:
             checkpoint=folder.name,
             arch=parts.config.model.arch,
             input_size=parts.config.data.image_size,
-            precision=precision,
+            precision=settings.precision or parts.config.optim.precision,
         )
-        self.mesh = Mesh(spec.name, self._predictor.faces)
+        self.mesh = Mesh(spec.name, parts.body.faces.cpu().numpy().astype(np.int32))
+        self._settings = settings
+        self._runtimes = self._load(folder, parts)
+        self._use(next(iter(self._runtimes)))
 
     def warm_up(self) -> None:
-        """Run each batch size once, so that no request waits for memory plans or compilers."""
+        """Run each batch size once, so that no request waits for memory plans or compilers.
+
+        Where two runtimes were asked for, the faster one stays.
+        """
         start = time.perf_counter()
-        side = self.card.input_size
-        for size in self._sizes or (1,):
-            self.predict(np.zeros((size, 3, side, side), np.uint8))
+        for name in self._runtimes:
+            self._use(name)
+            for size in self._runtime.sizes or (1,):
+                self.predict(self._black(size))
+        if len(self._runtimes) > 1:
+            self._use(self._fastest())
+        self._runtimes = {self.card.runtime: self._runtime}
         _LOG.info("%s is warm after %.1f s", self.card, time.perf_counter() - start)
 
     def predict(self, crops: UInt8[np.ndarray, "B 3 S S"]) -> MeshArrays:
         """The meshes of a batch."""
         count = len(crops)
-        size = next((size for size in self._sizes if size >= count), count)
+        size = next((size for size in self._runtime.sizes if size >= count), count)
         if size > count:
             filling = np.zeros((size - count, *crops.shape[1:]), np.uint8)
             crops = np.concatenate([crops, filling])
-        arrays = self._predictor.predict_arrays(crops)
-        return MeshArrays(*(array[:count] for array in arrays))
+        return MeshArrays(*(array[:count] for array in self._runtime.run(crops)))
+
+    def _load(self, folder: Path, parts: PredictorParts) -> dict[str, Runtime]:
+        """What the settings ask for, each ready to run."""
+        asked, found = self._settings.runtime, {}
+        if asked in ("onnxruntime", "auto"):
+            threads = self._settings.cpu_threads or math.ceil(self._settings.cpus)
+            with tempfile.TemporaryDirectory(prefix="metro-onnx-") as temporary:
+                path = Path(temporary) / "model.onnx"
+                write_onnx(parts, self.card.version, path)
+                network = OnnxNetwork(path, threads=threads)
+            found["onnxruntime"] = Runtime(network.predict_arrays, "fp32", ())
+        if asked in ("torch", "auto"):
+            found["torch"] = self._torch(parts)
+        return found
+
+    def _torch(self, parts: PredictorParts) -> Runtime:
+        settings, device, precision = self._settings, self._device, self.card.precision
+        model = optimised(parts.model.to(device), precision)
+        predictor = Predictor(
+            model,
+            parts.body,
+            device,
+            precision=cast(Precision, precision),
+            channels_last=True,
+            image_size=self.card.input_size,
+        )
+        if settings.compile:
+            predictor.model = cast(nn.Module, torch.compile(model, dynamic=False))
+        fixed = settings.compile or device.type == "cuda"
+        sizes = batch_sizes(settings.max_batch_size) if fixed else ()
+        return Runtime(predictor.predict_arrays, precision, sizes)
+
+    def _use(self, name: str) -> None:
+        self._runtime = self._runtimes[name]
+        self.card = replace(self.card, runtime=name, precision=self._runtime.precision)
+
+    def _fastest(self) -> str:
+        """The runtime that takes the least time a person, alone and in a whole batch."""
+        sizes = sorted({1, self._settings.max_batch_size})
+        seconds = {name: [math.inf] * len(sizes) for name in self._runtimes}
+        for _ in range(_ROUNDS):
+            for name, found in seconds.items():
+                self._use(name)
+                for place, size in enumerate(sizes):
+                    start = time.perf_counter()
+                    self.predict(self._black(size))
+                    found[place] = min(found[place], (time.perf_counter() - start) / size)
+        _LOG.info("seconds a person in batches of %s: %s", sizes, seconds)
+        return min(seconds, key=lambda name: math.prod(seconds[name]))
+
+    def _black(self, size: int) -> UInt8[np.ndarray, "B 3 S S"]:
+        side = self.card.input_size
+        return np.zeros((size, 3, side, side), np.uint8)
+
+
+def write_onnx(parts: PredictorParts, version: str, path: Path) -> OnnxCard:
+    """A checkpoint as an ONNX file, see `export_onnx`.
+
+    Args:
+        parts: of the checkpoint.
+        version: of its weights, see `version_of`.
+        path: of the file.
+
+    Raises:
+        ConfigError: the extra `onnx` is missing, or this network cannot be written.
+    """
+    spec = parts.body.spec
+    card = OnnxCard(
+        version=version,
+        body_model=spec.name,
+        kind=spec.kind,
+        arch=parts.config.model.arch,
+        image_size=parts.config.data.image_size,
+        joint_names=tuple(spec.joints.names),
+    )
+    export_onnx(parts.model, parts.body, path, card)
+    return card
 
 
 def batch_sizes(largest: int) -> tuple[int, ...]:

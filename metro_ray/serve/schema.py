@@ -172,6 +172,7 @@ class ModelCard(BaseModel):
     edges: list[tuple[int, int]] = Field(description="pairs of joints to connect in drawings")
     input_size: int = Field(description="side of the crop that the network takes, pixels")
     precision: str
+    runtime: str = Field(description="what computes: torch or onnxruntime")
     traffic: float = Field(description="share of the task's requests that it answers")
 
 

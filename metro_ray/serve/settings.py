@@ -79,6 +79,9 @@ class ModelSettings(ModelChoice):
     """auto: the GPU where `gpus` is above 0."""
     precision: Literal["fp32", "bf16", "fp16"] | None = None
     """null: as it was trained."""
+    runtime: Literal["torch", "onnxruntime", "auto"] = "torch"
+    """What computes. onnxruntime: float32 on CPUs, needs the extra `onnx`; auto: whichever of the
+    two is faster, measured before the first request."""
     compile: bool = False
     """torch.compile, once for each batch size; needs a C++ compiler on CPUs."""
     max_batch_size: int = Field(default=16, ge=1, le=256)
@@ -96,6 +99,19 @@ class ModelSettings(ModelChoice):
     replicas: Replicas = Replicas()
     max_queued_requests: int = Field(default=256, ge=1)
     """Waiting for a replica; more are refused with 503."""
+
+    @model_validator(mode="after")
+    def _runtime_fits(self) -> ModelSettings:
+        if self.runtime != "torch" and (self.gpus > 0 or self.device == "cuda"):
+            raise ValueError(
+                f"runtime {self.runtime} is for CPUs: set runtime: torch, or gpus: 0, device: cpu"
+            )
+        if self.runtime == "onnxruntime" and (self.compile or self.precision not in (None, "fp32")):
+            raise ValueError(
+                "runtime onnxruntime computes in fp32 and compiles by itself: leave precision and "
+                "compile out"
+            )
+        return self
 
     @property
     def choice(self) -> ModelChoice:
