@@ -86,6 +86,33 @@ export function predict({ task, photo, boxes, side }, format, options = {}) {
   });
 }
 
+/**
+ * Send photos or a video, to be predicted in the background.
+ *
+ * @param {{task: string, side: string | null}} what to look for.
+ * @param {File[]} files
+ * @param {string} format of the file for each picture.
+ * @param {{signal?: AbortSignal, onWait?: (seconds: number, status: number) => void}} options
+ * @returns {Promise<{id: string, state: string, done: number, total: number | null}>}
+ */
+export async function submitJob({ task, side }, files, format, options) {
+  const body = new FormData();
+  body.set("task", task);
+  body.set("format", format);
+  if (side) body.set("hand_side", side);
+  for (const file of files) body.append("files", file, file.name);
+  return (await ask("v1/jobs", { method: "POST", body, ...options })).json();
+}
+
+/** How far a job is. */
+export const jobState = async (id, signal) => (await ask(`v1/jobs/${id}`, { signal })).json();
+
+/** The zip of a job that is done. */
+export const jobResult = async (id) => (await ask(`v1/jobs/${id}/result`)).blob();
+
+/** End a job, and have its files dropped; also where the page goes away. */
+export const dropJob = (id) => ask(`v1/jobs/${id}`, { method: "DELETE", keepalive: true });
+
 async function send(path, options) {
   try {
     return await fetch(path, options);
@@ -93,7 +120,7 @@ async function send(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Problem(
       options.body
-        ? "The connection ended before the server answered. It may be restarting, or the photo may be larger than it takes: try again, or a smaller photo."
+        ? "The connection ended before the server answered. It may be restarting, or what was sent may be larger than it takes: try again, or with less."
         : "The server cannot be reached. Check that it is running and that this device is online.",
     );
   }

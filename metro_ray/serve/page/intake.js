@@ -1,13 +1,16 @@
-/** The ways for a photo to come in: chosen, dropped, pasted, taken. */
+/** The ways for photos and videos to come in: chosen, dropped, pasted, taken. */
 
 import { hasCamera, takePhoto } from "./camera.js";
 import { byId } from "./dom.js";
 
-/** Call `open` with each photo that comes in. */
-export function wireIntake(open) {
-  const take = (files) => {
-    const [file] = files ?? [];
-    if (file) open(file);
+const isVideo = ({ name, type }) => type.startsWith("video/") || /\.(mp4|mov|webm|mkv|avi)$/i.test(name ?? "");
+
+/** Call `open` with a photo that comes in alone, `openMany` with several or a video. */
+export function wireIntake(open, openMany) {
+  const take = (list) => {
+    const files = [...(list ?? [])].filter(Boolean);
+    if (files.length > 1 || files.some(isVideo)) openMany(files);
+    else if (files.length) open(files[0]);
   };
   byId("choose").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", (event) => {

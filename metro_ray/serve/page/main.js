@@ -5,6 +5,7 @@ import { Boxes } from "./boxes.js";
 import { byId, save, say } from "./dom.js";
 import { duration, showFacts } from "./facts.js";
 import { wireIntake } from "./intake.js";
+import { closeJob, openJob } from "./job.js";
 import { Overlay, drawSkeletons } from "./overlay.js";
 import { explain, hideProblem } from "./problem.js";
 import { Viewer } from "./viewer.js";
@@ -32,6 +33,7 @@ const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).v
 const cardOf = ({ version }, task) =>
   state.cards.find((one) => one.version === version) ?? state.cards.find((one) => one.task === task);
 const count = (n, noun) => `${n} ${n === 1 ? noun : { person: "people", hand: "hands" }[noun]}`;
+const lookedFor = () => ({ task: chosen("task"), side: chosen("task") === "hand" ? chosen("side") : null });
 const noun = () => (chosen("task") === "hand" ? "hand" : "person");
 
 /* ---- models ---- */
@@ -71,6 +73,7 @@ async function open(file, startBoxes = []) {
   const photo = byId("photo");
   hideProblem();
   stop();
+  closeJob();
   photo.src = url;
   try {
     await photo.decode();
@@ -104,6 +107,7 @@ async function refuse(file) {
 
 function showStart() {
   stop();
+  closeJob();
   byId("start").hidden = false;
   byId("work").hidden = true;
   byId("anew").hidden = true;
@@ -131,13 +135,12 @@ function stop() {
 }
 
 async function run() {
-  if (!state.photo) return;
+  if (!state.photo || byId("work").hidden) return;
   stop();
   const mine = new AbortController();
   running = mine;
   const asked = {
-    task: chosen("task"), photo: state.photo.file, boxes: boxes.list.map((box) => [...box]),
-    side: chosen("task") === "hand" ? chosen("side") : null,
+    ...lookedFor(), photo: state.photo.file, boxes: boxes.list.map((box) => [...box]),
   };
   document.body.classList.add("is-busy");
   hideProblem();
@@ -286,7 +289,10 @@ byId("anew").addEventListener("click", () => {
   showStart();
   byId("choose").focus();
 });
-wireIntake(open);
+wireIntake(open, (files) => {
+  stop();
+  openJob(files, lookedFor);
+});
 wireBoxes();
 wireResult();
 taskChanged();
