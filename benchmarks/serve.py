@@ -60,7 +60,11 @@ def child(part: str, folder: Path, arguments):
     out = folder / "part.json"
     command = [sys.executable, __file__, "--one", part, "--folder", folder, "--out", out, *given]
     environment = os.environ | ENVIRONMENT
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    log = folder / "log.txt"  # of the service too, with a line for each request
+    with log.open("wb") as file:
+        done = subprocess.run(command, env=environment, stdout=file, stderr=file, check=False)
+    if done.returncode:
+        raise SystemExit(f"{part} failed:\n{log.read_text()[-4000:]}")
     return json.loads(out.read_text())
 
 

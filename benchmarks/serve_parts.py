@@ -220,9 +220,8 @@ def kill(folder: Path, arguments) -> dict[str, object]:
     from metro_ray.serve.client import Client
 
     image, errors, asked, retries = (folder / "photo.jpg").read_bytes(), [], [], []
-    end = time.monotonic() + 3 * arguments.seconds
 
-    def ask() -> None:
+    def ask(end: float) -> None:
         with Client(f"http://127.0.0.1:{PORT}", retries=6) as client:
             while time.monotonic() < end:
                 try:
@@ -234,7 +233,8 @@ def kill(folder: Path, arguments) -> dict[str, object]:
 
     two = {"min_replicas": 2, "max_replicas": 2}
     with service(folder / "small", arguments, replicas=two, cpu_threads=1):
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        end = time.monotonic() + 3 * arguments.seconds
+        threads = [threading.Thread(target=ask, args=(end,)) for _ in range(4)]
         for thread in threads:
             thread.start()
         victim = min(pid for pid, name in processes().items() if name == "body")
