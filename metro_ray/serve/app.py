@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from ray import serve
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import BackPressureError
@@ -109,6 +110,7 @@ class IngressReplica:
     def __init__(self, args: Mapping[str, Any], **handles: DeploymentHandle) -> None:
         _log_to_stderr()
         self._args = read_args(args)
+        torch.set_num_threads(1)  # it has threads of its own, and leaves the cores to the networks
         self._engines: dict[Task, Engine] = {
             cast(Task, task): ServeEngine(handle) for task, handle in handles.items()
         }

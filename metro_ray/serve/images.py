@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
@@ -88,7 +89,7 @@ def open_image(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
             "its shorter side: cut it",
         )
     try:
-        return np.ascontiguousarray(decode_image(data)[:, :, ::-1])
+        return cv2.cvtColor(decode_image(data), cv2.COLOR_BGR2RGB)  # pyright: ignore[reportReturnType]
     except DataError as error:
         raise ApiError(ErrorCode.BAD_IMAGE, f"the {kind.upper()} is broken: {error}") from error
 
