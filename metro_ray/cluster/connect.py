@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from metro_ray.config.schema import TrainConfig
 
 _LOG = logging.getLogger(__name__)
+_ATTEMPTS, _TOO_SLOW = 2, "timed out during startup"
 _LOCAL = "local"
 _MAX_TEMP_DIR = 40
 """Ray adds some 62 characters to the folder for its sockets, whose paths end at 107."""
@@ -167,6 +168,22 @@ def _started(node: NodeResources) -> Iterator[None]:
     _give_token()
     with _temp_dir() as folder:
         try:
+            _start(node, folder / _RAYS_PART)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(node: NodeResources, folder: Path) -> None:
+    """Start a cluster; once more where the machine was too busy for Ray's limit of 30 s.
+
+    Raises:
+        ResourceError: It does not come up.
+    """
+    import ray
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
             with set_where_unset(_own_address()):
                 ray.init(
                     address=_LOCAL,
@@ -174,11 +191,22 @@ def _started(node: NodeResources) -> Iterator[None]:
                     num_gpus=int(node.gpus),
                     object_store_memory=object_store_bytes(),
                     logging_level=logging.ERROR,
-                    _temp_dir=str(folder / _RAYS_PART),
+                    _temp_dir=str(folder),
                 )
-            yield
-        finally:
+        except Exception as error:
+            # Ray has no type of its own for this.
+            if _TOO_SLOW not in str(error):
+                raise
             ray.shutdown()
+            load = f"{os.getloadavg()[0]:.0f} processes want its {usable_cpus()} CPUs"
+            if attempt == _ATTEMPTS:
+                raise ResourceError(
+                    f"Ray did not start within {_ATTEMPTS} x 30 s: this machine is too busy "
+                    f"({load}); try again when it has less to do"
+                ) from error
+            _LOG.warning("Ray did not start within 30 s (%s); trying once more", load)
+        else:
+            return
 
 
 def _own_address() -> dict[str, str]:

@@ -48,6 +48,32 @@ def test_what_this_machine_cannot_do_is_refused_before_ray_starts(
         pass
 
 
+@pytest.mark.parametrize("too_slow", [1, 2])
+def test_a_busy_machine_gets_a_second_chance_and_words(monkeypatch, make_config, caplog, too_slow):
+    import ray
+
+    starts, ports = [], []
+
+    def init(**_):
+        starts.append(1)
+        ports.append(os.environ["RAY_GCS_SERVER_PORT"])
+        if len(starts) <= too_slow:
+            raise Exception("The current node timed out during startup. This could happen")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "init", init)
+    if too_slow == 1:
+        with cluster(make_config()):
+            pass
+    else:
+        words = "did not start within 2 x 30 s: this machine is too busy"
+        with pytest.raises(ResourceError, match=words), cluster(make_config()):
+            pass
+    assert len(starts) == 2
+    assert ports[0] != ports[1]  # nothing of the first start is met again
+    assert "trying once more" in caplog.text
+
+
 def test_a_temporary_folder_too_long_for_sockets_is_refused(monkeypatch, make_config, tmp_path):
     long = tmp_path / ("x" * 40)
     long.mkdir()
