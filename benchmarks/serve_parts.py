@@ -225,7 +225,7 @@ def kill(folder: Path, arguments) -> dict[str, object]:
         with Client(f"http://127.0.0.1:{PORT}", retries=6) as client:
             while time.monotonic() < end:
                 try:
-                    client.predict(image)
+                    client.predict_body(image)
                     asked.append(1)
                 except Exception as error:  # noqa: BLE001 - counted
                     errors.append(repr(error))
@@ -237,19 +237,26 @@ def kill(folder: Path, arguments) -> dict[str, object]:
         threads = [threading.Thread(target=ask, args=(end,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        victim = min(pid for pid, name in processes().items() if name == "body")
+        victim = min(replicas())
         timer = threading.Timer(arguments.seconds, os.kill, (victim, signal.SIGKILL))
         timer.start()
         plain = load("closed", PORT, folder, clients=4, seconds=3 * arguments.seconds - 2)
         for thread in threads:
             thread.join()
-        timer.join()
-        replicas = sum(name == "body" for name in processes().values())
+        deadline = time.monotonic() + 60
+        while len(replicas()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        back = len(replicas() - {victim})
     return {
         "our_clients": {"answers": len(asked), "errors": errors, "retries": sum(retries)},
         "plain_clients": {"statuses": statuses(plain), "ms": milliseconds(plain)},
-        "replicas_at_the_end": replicas,
+        "replicas_afterwards": back,
     }
+
+
+def replicas() -> set[int]:
+    """Processes that hold the network."""
+    return {pid for pid, name in processes().items() if name == "body"}
 
 
 def swap(folder: Path, arguments) -> dict[str, object]:
