@@ -21,6 +21,7 @@ from metro_ray.data.bad_rows import BadRow, BadRows
 from metro_ray.training.data_source import (
     describe_splits,
     eval_plan,
+    list_bad_rows,
     make_transform,
     open_split,
     train_plan,
@@ -133,11 +134,7 @@ class RayDataSource:
         return self._batches(_Pass("val", 0, 0))
 
     def bad_rows(self) -> dict[str, Any]:
-        rows = [row for bad in self._bad.values() for row in bad.rows()]
-        return {
-            "count": len(rows),
-            "rows": [{"key": row.key, "reason": row.reason} for row in rows],
-        }
+        return list_bad_rows(self._bad)
 
     def close(self) -> None:
         """Stop what is being read ahead."""

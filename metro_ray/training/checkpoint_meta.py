@@ -95,6 +95,8 @@ class CheckpointMeta:
     """Of `RunMeter.state`; empty in checkpoints from before it existed."""
     starts: tuple[RunStart, ...] = ()
     """How the run began, and each time that it went on."""
+    bad_rows: tuple[dict[str, Any], ...] = ()
+    """Rows that could not be read so far: `split`, `row`, `key` and `reason` of each."""
     best: tuple[BestEntry, ...] = ()
     """Best checkpoints so far, best first, this one included."""
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -133,7 +135,10 @@ def read_meta(folder: Path, files: Sequence[str] = FILES) -> CheckpointMeta:
         best = tuple(BestEntry(**entry) for entry in values.pop("best"))
         skipped = tuple(values.pop("skipped_steps", (0, 0)))
         starts = tuple(RunStart(**start) for start in values.pop("starts", ()))
-        return CheckpointMeta(**values, best=best, skipped_steps=skipped, starts=starts)
+        bad_rows = tuple(values.pop("bad_rows", ()))
+        return CheckpointMeta(
+            **values, best=best, skipped_steps=skipped, starts=starts, bad_rows=bad_rows
+        )
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ class DataSource(Protocol):
         ...
 
     def bad_rows(self) -> dict[str, Any]:
-        """Rows that were skipped: {"count": int, "rows": [{"key": str, "reason": str}, ...]}."""
+        """Rows that were skipped, as `list_bad_rows` has them."""
         ...
 
 
@@ -100,11 +100,7 @@ class LocalDataSource:
         return self._batches(self._val, "val", eval_plan(self._config, self._val, self._world_size))
 
     def bad_rows(self) -> dict[str, Any]:
-        rows = [row for bad in self._bad.values() for row in bad.rows()]
-        return {
-            "count": len(rows),
-            "rows": [{"key": row.key, "reason": row.reason} for row in rows],
-        }
+        return list_bad_rows(self._bad)
 
     def _batches(self, dataset: RowDataset, split: str, plan: EpochPlan) -> Iterator[Batch]:
         loader = LocalLoader(
@@ -117,6 +113,26 @@ class LocalDataSource:
             prefetch_batches=self._config.data.prefetch_batches,
         )
         return iter(loader)
+
+
+def list_bad_rows(bad: Mapping[str, BadRows]) -> dict[str, Any]:
+    """Broken rows of the splits ("train", "val") as plain values: how many, and which.
+
+    Returns:
+        `count`, and in `rows` of each its `split`, number (`row`), `key` and `reason`.
+    """
+    rows = [
+        {"split": split, "row": row.row_id, "key": row.key, "reason": row.reason}
+        for split, split_rows in bad.items()
+        for row in split_rows.rows()
+    ]
+    return {"count": len(rows), "rows": rows}
+
+
+def merge_bad_rows(parts: Iterable[Iterable[dict[str, Any]]]) -> dict[str, Any]:
+    """The `rows` of several `list_bad_rows` (of ranks, of parts of a run) as one; each once."""
+    found = {(row["split"], row["row"]): row for part in parts for row in part}
+    return {"count": len(found), "rows": [found[place] for place in sorted(found)]}
 
 
 def open_split(config: TrainConfig, spec: MeshSpec, split: str) -> RowDataset | None:

@@ -89,7 +89,7 @@ def fit(
         ):
 
             def summarise(metrics: dict[str, float]) -> RunSummary:
-                return _summarise(config, worker, data, trainer, recorder, metrics, mesh_reason)
+                return _summarise(config, worker, trainer, recorder, metrics, mesh_reason)
 
             def write_page(metrics: dict[str, float]) -> None:
                 summary = summarise(metrics)
@@ -136,13 +136,12 @@ def _begin(
 def _summarise(
     config: TrainConfig,
     worker: WorkerContext,
-    data: DataSource,
     trainer: Trainer,
     recorder: Recorder,
     metrics: dict[str, float],
     mesh_reason: str | None,
 ) -> RunSummary:
-    """What the run has come to; adds up the ranks' timing. Collective."""
+    """What the run has come to; adds up what the ranks know. Collective."""
     state = trainer.state
     return RunSummary(
         config=config,
@@ -155,7 +154,7 @@ def _summarise(
         source_names=state.meter.source_names,
         world_size=worker.world_size,
         device=worker.device,
-        bad_rows=data.bad_rows(),
+        bad_rows=trainer.bad_rows(),
         mesh_reason=mesh_reason,
         rows=recorder.rows,
     )

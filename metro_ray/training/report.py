@@ -197,8 +197,7 @@ def _starts(facts: _Facts) -> str:
 def _left_out(facts: _Facts) -> str:
     skipped = facts.run.trained.get("train/skipped_steps", 0.0)
     rows, count = facts.run.bad_rows["rows"], facts.run.bad_rows["count"]
-    since = " since the last start" if len(facts.run.starts) > 1 else ""
-    words = f"{count} rows could not be read{since}; {skipped:.0f} steps were not finite."
+    words = f"{count} rows could not be read; {skipped:.0f} steps were not finite."
     if not rows:
         return f'<p class="notes">{words}</p>'
     lines = [[row["key"], row["reason"]] for row in rows[:_SHOWN_ROWS]]

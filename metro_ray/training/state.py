@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,8 @@ class RunState:
     position: Position
     starts: tuple[RunStart, ...]
     """How the run began, and each time that it went on."""
+    bad_rows_before: tuple[dict[str, Any], ...] = ()
+    """Rows that earlier parts of the run could not read, as `list_bad_rows` has them."""
 
     @property
     def measured_model(self) -> Metro:
@@ -71,6 +73,7 @@ class RunState:
         at = self.position
         at.epoch, at.step, at.row_in_epoch = meta.epoch, meta.step, meta.row_in_epoch
         self.meter.restore(meta.totals)
+        self.bad_rows_before = meta.bad_rows
         [start] = self.starts
         self.starts = (*meta.starts, replace(start, epoch=meta.epoch, step=meta.step))
         where = (folder, meta.epoch, meta.row_in_epoch, meta.step)
@@ -78,13 +81,19 @@ class RunState:
         return meta
 
     def to_meta(
-        self, *, world_size: int, totals: dict[str, Any], metrics: Mapping[str, float]
+        self,
+        *,
+        world_size: int,
+        totals: dict[str, Any],
+        bad_rows: Sequence[dict[str, Any]],
+        metrics: Mapping[str, float],
     ) -> CheckpointMeta:
         """All but the tensors.
 
         Args:
             world_size: Ranks.
             totals: Of `RunMeter.state`, which all ranks have to ask for.
+            bad_rows: Of all ranks and of earlier parts of the run.
             metrics: Of the validation at this step, if there was one.
         """
         return CheckpointMeta(
@@ -99,5 +108,6 @@ class RunState:
             skipped_steps=(self.guard.skipped, self.guard.in_a_row),
             totals=totals,
             starts=self.starts,
+            bad_rows=tuple(bad_rows),
             metrics=dict(metrics),
         )

@@ -37,7 +37,7 @@ class RunSummary:
     world_size: int
     device: torch.device
     bad_rows: dict[str, Any]
-    """Of `DataSource.bad_rows`."""
+    """Of all ranks and of earlier parts of the run, as `list_bad_rows` has them."""
     mesh_reason: str | None
     rows: Sequence[CsvRow] = ()
     """Of `Recorder.rows`."""

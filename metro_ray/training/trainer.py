@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metro_ray.errors import MetroRayError, RunStopped, TrainingError
 from metro_ray.training.average import WeightAverage
@@ -15,6 +15,7 @@ from metro_ray.training.builders import loss_weights, prepare_model
 from metro_ray.training.checkpoint_meta import RunStart
 from metro_ray.training.checkpoint_writer import CheckpointWriter
 from metro_ray.training.context import broadcast_buffers
+from metro_ray.training.data_source import merge_bad_rows
 from metro_ray.training.guard import NonFiniteGuard
 from metro_ray.training.interval import StepTiming
 from metro_ray.training.live import LiveProgress
@@ -171,6 +172,11 @@ class Trainer:
         """
         self._writer.wait()
 
+    def bad_rows(self) -> dict[str, Any]:
+        """Rows of the whole run that could not be read, as `list_bad_rows` has them. Collective."""
+        ranks = self._worker.gather(self._data.bad_rows()["rows"])
+        return merge_bad_rows([self.state.bad_rows_before, *ranks])
+
     def validate(self, recorder: Recorder) -> dict[str, float]:
         """Metrics of the model, or its moving average; empty where there are no validation rows."""
         model = self.state.measured_model
@@ -251,12 +257,17 @@ class Trainer:
         """Write a checkpoint on rank 0, report on all."""
         state, folder = self.state, None
         exist = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        totals = state.meter.state()
+        totals, bad_rows = state.meter.state(), self.bad_rows()["rows"]
         if self._worker.rank == 0:
             folder = self._writer.save(
                 state.model,
                 state.optimizer,
-                state.to_meta(world_size=self._worker.world_size, totals=totals, metrics=metrics),
+                state.to_meta(
+                    world_size=self._worker.world_size,
+                    totals=totals,
+                    bad_rows=bad_rows,
+                    metrics=metrics,
+                ),
                 average=None if state.average is None else state.average.model,
                 metric=next(((name, exist[name]) for name in _RANKED_BY if name in exist), None),
             )

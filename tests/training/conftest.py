@@ -108,7 +108,8 @@ class TinyData:
             yield collate(self._rows[: self._num_val], [f"row{i}" for i in range(self._num_val)])
 
     def bad_rows(self):
-        return {"count": 1, "rows": [{"key": "broken.jpg", "reason": "cut"}]}
+        row = {"split": "train", "row": 9, "key": "broken.jpg", "reason": "cut"}
+        return {"count": 1, "rows": [row]}
 
 
 def _row(body, number):

@@ -54,6 +54,27 @@ def files(body, tmp_path):
     }
 
 
+def test_rows_that_an_earlier_part_of_the_run_could_not_read_are_still_told(
+    body, make_config, files
+):
+    """The row is mended between the parts: only the first one met it."""
+    config = make_config(optim__epochs=1, **files)
+    fit(config, LocalWorker("cpu"), LocalDataSource(config, body.spec), body=body)
+    last = Path(config.run.output_dir) / "checkpoints" / "last"
+    mended = {**files, "data__train_yaml": files["data__train_yaml"].replace("train", "mended")}
+    write(Path(files["data__train_yaml"]).parent, body, "mended", range(6))
+    more = make_config(optim__epochs=2, **mended)
+    source = LocalDataSource(more, body.spec)
+    result = fit(more, LocalWorker("cpu", checkpoint=last), source, body=body).result
+    assert result["epochs"] == 2
+    assert source.bad_rows() == {"count": 0, "rows": []}
+    assert result["bad_rows"]["count"] == 1
+    [bad] = result["bad_rows"]["rows"]
+    assert (bad["split"], bad["row"], bad["key"]) == ("train", 2, "image_2.png")
+    page = (Path(more.run.output_dir) / "report.html").read_text()
+    assert "1 rows could not be read;" in page
+
+
 def test_run_from_files(body, make_config, files):
     config = make_config(eval__gallery_images=2, **files)
     data = LocalDataSource(config, body.spec)

@@ -34,7 +34,8 @@ def test_result_json_and_files(whole_run):
     }  # fmt: skip
     assert written["mesh"] == {"name": "smpl", "reason": "asked for"}
     assert (written["epochs"], written["steps"]) == (2, 4)
-    assert written["bad_rows"]["rows"] == [{"key": "broken.jpg", "reason": "cut"}]
+    [bad] = written["bad_rows"]["rows"]
+    assert (bad["key"], bad["reason"]) == ("broken.jpg", "cut")
     for name in ("val/pa_mpjpe_mm", "val/mpjpe_mm", "val/mpve_mm"):
         assert written[name] > 0
     assert 0 <= written["train/data_wait_share"] <= 1
