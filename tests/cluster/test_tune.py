@@ -1,72 +1,26 @@
 """A sweep as a user runs it: killed and gone on with, trials that fail, what is left behind."""
 
-import csv
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections import Counter
-from pathlib import Path
 
 import pytest
-import yaml
 
-from metro_ray.config.load import load_config, to_dict
+from metro_ray.config.load import load_config
 from metro_ray.sweeps.best import best_checkpoint
 from metro_ray.sweeps.ledger import Ledger
 from metro_ray.training.checkpoint_meta import read_meta
 
+from .live_sweep import Sweep, validations
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-JOB = Path(__file__).parents[2] / "jobs" / "tune_body.py"
-
-
-class Sweep:
-    """A sweep of four learning rates in a process of its own; the second one diverges."""
-
-    def __init__(self, folder, config):
-        self.out, self.log = folder / "sweep", folder / "log.txt"
-        (folder / "base.yaml").write_text(yaml.safe_dump(to_dict(config)))
-        (folder / "space.yaml").write_text("optim.lr: {grid: [1.0e-4, 1.0e+30, 3.0e-4, 1.0e-3]}\n")
-        self._argv = [sys.executable, str(JOB), "--preset", str(folder / "base.yaml")]
-        self._argv += ["--tune.space", str(folder / "space.yaml"), "--tune.scheduler", "none"]
-        self._argv += ["--run.output_dir", str(self.out)]
-
-    def start(self, *more):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        with self.log.open("a") as log:
-            return subprocess.Popen(
-                [*self._argv, *more],
-                stdout=log,
-                stderr=log,
-                env={**environment, "OMP_NUM_THREADS": "1"},
-            )
-
-    def wait_for_end_of(self, count, process):
-        """Until so many trials have ended and another one is training."""
-        for _ in range(900):
-            time.sleep(1)
-            assert process.poll() is None, self.log.read_text()
-            if not (self.out / "sweep.json").is_file():
-                continue
-            trials = Ledger.open(self.out).trials.values()
-            ended = sum(trial.has_ended for trial in trials)
-            if ended >= count and any(trial.state == "running" for trial in trials):
-                return
-        pytest.fail(self.log.read_text())
-
-
-def validations(folder):
-    """How often each epoch of a trial's run was validated."""
-    with (folder / "metrics.csv").open(newline="") as file:
-        return Counter(row["epoch"] for row in csv.DictReader(file) if row["kind"] == "val")
+RATES = "{grid: [1.0e-4, 1.0e+30, 3.0e-4, 1.0e-3]}"
+"""The second one diverges."""
 
 
 @pytest.mark.timeout(2400)
 def test_a_killed_sweep_goes_on_and_no_trial_runs_twice(make_config, tmp_path):
     config = make_config(**{"optim.epochs": 2, "optim.max_nonfinite_steps": 0})
-    sweep = Sweep(tmp_path, config)
+    sweep = Sweep(tmp_path, config, RATES, "--tune.scheduler", "none")
     process = sweep.start()
     sweep.wait_for_end_of(1, process)
     process.send_signal(signal.SIGKILL)
