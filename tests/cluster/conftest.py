@@ -4,9 +4,13 @@ import pytest
 from small_rows import write_rows
 
 from metro_ray.config.load import load_config
+from metro_ray.data.convert import convert
+from metro_ray.data.dataset import open_dataset
 
 NUM_TRAIN, NUM_VAL = 53, 23
 BROKEN = (7, 31)
+LEDGER_TRAIN, LEDGER_VAL = 53, 47
+"""Neither is a multiple of any number of ranks or of a global batch."""
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +56,31 @@ def ray_cluster(make_config):
 
     with cluster(make_config()) as plan:
         yield plan
+
+
+@pytest.fixture(scope="module")
+def tsv(tmp_path_factory):
+    """YAML of a training and of a validation set."""
+    folder = tmp_path_factory.mktemp("ledger")
+    return {
+        "train": write_rows(folder, "train", LEDGER_TRAIN),
+        "val": write_rows(folder, "val", LEDGER_VAL),
+    }
+
+
+@pytest.fixture(scope="module", params=["tsv", "parquet"])
+def stored(request, tsv):
+    """The two data sets in one format."""
+    if request.param == "tsv":
+        return tsv
+    paths = {split: path.with_suffix(".parquet") for split, path in tsv.items()}
+    for split, path in paths.items():
+        if not path.exists():
+            convert(open_dataset(tsv[split]), path)
+    return paths
+
+
+@pytest.fixture
+def ledger_config(make_config, stored):
+    names = {f"data.{split}_yaml": str(path) for split, path in stored.items()}
+    return lambda **changes: make_config(**{**names, **changes})
