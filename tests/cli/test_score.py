@@ -73,3 +73,34 @@ def test_errors_are_messages(argv, hands, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "error: the predictions are not in the data set's order" in captured.err
+
+
+def nan(hands):
+    hands.vertices[3, 5, 1] = np.nan
+    return [hands.joints.tolist(), hands.vertices.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        (lambda h: [h.joints[:-1].tolist(), h.vertices[:-1].tolist()], "has 8 samples"),
+        (lambda h: [h.joints.tolist(), h.vertices[:-1].tolist()], "joints of 9 samples"),
+        (lambda h: [h.joints[::-1].tolist(), h.vertices[::-1].tolist()], "data set's order"),
+        (nan, "part 1 (vertices): sample 3, point 5, y is nan"),
+        (lambda h: [h.vertices.tolist(), h.joints.tolist()], "swap the two parts"),
+        (lambda h: {"joints": h.joints.tolist()}, "holds an object; expected [joints, vertices]"),
+    ],
+    ids=["length", "lengths-differ", "order", "nan", "swapped", "layout"],
+)
+def test_a_wrong_prediction_file_is_named_and_nothing_is_scored(
+    layout, message, argv, hands, tmp_path, capsys
+):
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps(layout(hands)))
+    with pytest.raises(SystemExit) as caught:
+        main([*argv[:-1], str(path), "--out", str(tmp_path / "out")])
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert not (tmp_path / "out").exists()
