@@ -5,7 +5,8 @@ import time
 from collections import Counter
 
 import httpx2 as httpx
-from damaged import Sender, damaged
+from damaged import damaged
+from senders import Sender
 
 from metro_ray.serve.schema import ErrorAnswer
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
 
-from metro_ray.serve.problems import ApiError
+from metro_ray.serve.problems import STATUS, ApiError
 from metro_ray.serve.schema import MODEL_VERSION, REQUEST_ID, ErrorCode
 
 if TYPE_CHECKING:
@@ -164,6 +164,8 @@ class _Passage:
                 headers[REQUEST_ID] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")
+            if self.status == STATUS[ErrorCode.TIMEOUT] and self._more_to_come:
+                headers["Connection"] = "close"  # the rest of a slow body is not waited for
             self._version = headers.get(MODEL_VERSION)
         self._bytes_out += len(message.get("body", b""))
         await self._send(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from metro_ray.serve.jobs import JobRunner, Upload
 from metro_ray.serve.openapi import form, problems
@@ -66,6 +68,7 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
             ErrorCode.BAD_REQUEST,
             ErrorCode.NOT_FOUND,
             ErrorCode.OVERLOADED,
+            ErrorCode.TIMEOUT,
             ErrorCode.TOO_LARGE,
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
         ),
@@ -80,7 +83,8 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
             )
         folder = runner.make_folder()
         try:
-            async with request.form(
+            paced = Request(request.scope, _Paced(request.receive, args).receive)
+            async with paced.form(
                 max_files=args.jobs.max_files,
                 max_fields=len(JobFields.model_fields),
                 max_part_size=MAX_FIELD_BYTES,
@@ -122,6 +126,49 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
         return FileResponse(path, media_type="application/zip", filename=f"{job_id}.zip")
 
     return router
+
+
+class _Paced:
+    """The pieces of an upload, as long as they come fast enough.
+
+    A video may take its time, so there is no limit on the whole; but in each `limits.timeout_s`
+    some of it must come, or a client that stalls would hold its place for ever.
+
+    Args:
+        receive: gives the pieces.
+        args: how much must come, and in which time.
+    """
+
+    def __init__(self, receive: Receive, args: ServeArgs) -> None:
+        self._receive = receive
+        self._within_s = args.limits.timeout_s
+        self._due_bytes = args.jobs.min_upload_bytes_per_s * self._within_s
+        self._begin()
+
+    def _begin(self) -> None:
+        self._end = asyncio.get_running_loop().time() + self._within_s
+        self._come_bytes = 0
+
+    async def receive(self) -> Message:
+        """The next piece.
+
+        Raises:
+            ApiError: too little has come.
+        """
+        try:
+            async with asyncio.timeout_at(self._end):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise ApiError(
+                ErrorCode.TIMEOUT,
+                f"the upload stalled: {self._come_bytes} bytes in {self._within_s:g} s, expected "
+                f"{self._due_bytes:.0f} at least; send it again over a faster connection, or in "
+                "several jobs",
+            ) from error
+        self._come_bytes += len(message.get("body", b""))
+        if self._come_bytes >= self._due_bytes:
+            self._begin()
+        return message
 
 
 async def _keep(sent: FormData, folder: Path) -> list[Upload]:

@@ -35,10 +35,17 @@ def form(fields: type[BaseModel], **files: dict[str, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
         "required": [*files, *described.get("required", ())],
-        "properties": files | described["properties"],
+        "properties": files | {k: _without_null(v) for k, v in described["properties"].items()},
         "additionalProperties": False,
     }
     return {"multipart/form-data": {"schema": schema}}
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form: left out or given, but never null."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    rest = {name: value for name, value in field.items() if name not in ("anyOf", "default")}
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds}) if kinds else field
 
 
 def problems(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:

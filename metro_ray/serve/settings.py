@@ -166,6 +166,8 @@ class Jobs(Settings):
     folder: str | None = None
     """Where uploads and results are kept; null: a temporary folder."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1024)
+    min_upload_bytes_per_s: int = Field(default=1024, ge=1)
+    """That must come on average in each `limits.timeout_s` of an upload; then 408."""
     max_files: int = Field(default=1000, ge=1)
     max_frames: int = Field(default=20_000, ge=1)
     max_queued: int = Field(default=8, ge=1)

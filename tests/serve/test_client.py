@@ -174,9 +174,12 @@ def test_it_does_not_wait_for_hours():
 
 
 def test_a_slow_server_is_told_from_one_that_is_not_there():
-    with Scripted(1.0) as server, Client(server.url, timeout=0.1, retries=1) as client:
+    with Scripted(60.0) as server, Client(server.url, timeout=0.2, retries=1) as client:
         with pytest.raises(RequestError, match="longer timeout"):
             client.models()
+        end = time.monotonic() + 30
+        while len(server.seen) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
         assert len(server.seen) == 2
     with Client(server.url, retries=1) as client:
         with pytest.raises(RequestError, match="is the server running"):

@@ -8,12 +8,14 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
-from damaged import pictures, raw_requests, status_of_raw
+from damaged import pictures, raw_requests
 from fuzzing import check_still_well, good_answer, send_all
 from live import running
+from senders import dripped, status_of_raw
 from served import local_args
 
 from metro_ray.serve.api import create_api
+from metro_ray.serve.schema import ErrorAnswer
 
 MEMORY_MARGIN_BYTES = 48 * 2**20
 """That the process may grow by between the first tenth and the end of the damage."""
@@ -105,6 +107,47 @@ def test_numbers_from_which_nothing_finite_follows_are_refused(client, jpeg, pat
     assert answer.status_code == 422, answer.text
 
 
-def test_a_body_that_never_ends_is_ended(address):
-    start = b"POST /v1/body HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 9\r\n\r\n"
-    assert status_of_raw(address, start + b"a", is_due=True) in (400, 408, None)
+IMAGE = "image/jpeg"
+FORM = "multipart/form-data; boundary=B"
+PART = b'--B\r\nContent-Disposition: form-data; name="{}"; filename="a.jpg"\r\n\r\nabc'
+
+
+@pytest.mark.parametrize("piece", [b"", b"x"], ids=["stalled", "dripped"])
+@pytest.mark.parametrize(
+    ("path", "kind", "begun"),
+    [
+        ("/v1/body", IMAGE, b"a"),
+        ("/v1/body", FORM, PART.replace(b"{}", b"image")),
+        ("/v1/jobs", FORM, PART.replace(b"{}", b"files")),
+    ],
+    ids=["image", "form", "job"],
+)
+def test_a_body_that_never_ends_is_ended(make_client, tmp_path, path, kind, begun, piece):
+    client = make_client(limits={"timeout_s": 0.5}, jobs={"folder": str(tmp_path)})
+    start = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 9000\r\n\r\n"
+    with running(client.app) as url:
+        parts = urlsplit(url)
+        answer = dripped((parts.hostname, parts.port), start.encode() + begun, piece)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head.lower()
+    assert ErrorAnswer.model_validate_json(body).error.code == "timeout"
+    assert list(tmp_path.iterdir()) == [], "nothing of the upload is kept"
+
+
+def test_an_upload_may_take_longer_than_a_request_if_it_goes_on(make_client, jpeg, tmp_path):
+    settings = {"folder": str(tmp_path), "min_upload_bytes_per_s": 1000}
+    client = make_client(limits={"timeout_s": 2.0}, jobs=settings)
+    end = b'\r\n--B\r\nContent-Disposition: form-data; name="task"\r\n\r\nbody\r\n--B--\r\n'
+    whole = PART.replace(b"{}", b"files") + jpeg + bytes(16_000) + end
+    num_pieces = 8
+    size = -(-len(whole) // num_pieces)
+
+    def pieces():
+        for number in range(num_pieces):
+            time.sleep(0.4)
+            yield whole[number * size : (number + 1) * size]
+
+    with running(client.app) as url:
+        answer = httpx.post(f"{url}/v1/jobs", content=pieces(), headers={"Content-Type": FORM})
+    assert answer.status_code == 202, answer.text

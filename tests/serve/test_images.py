@@ -4,7 +4,7 @@ import contextlib
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -31,6 +31,7 @@ def written(kind, size):
     return buffer.getvalue()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(KINDS)), SIZES)
 def test_size_and_type(kind, size):
     header = read_header(written(kind, size))

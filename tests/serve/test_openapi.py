@@ -2,7 +2,7 @@
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from live import running
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS
@@ -31,6 +31,12 @@ def served(engines, body_checkpoint, hand_checkpoint, tmp_path_factory):
         yield schemathesis.openapi.from_dict(api.openapi()), url
 
 
+def is_sent_as_drawn(case):
+    """An empty list in a form is no part at all, so that nothing wrong is left of it."""
+    is_form = (case.media_type or "").startswith("multipart/") and isinstance(case.body, dict)
+    return not (is_form and any(value == [] for value in case.body.values()))
+
+
 def check_answers(served, label, mode, number):
     schema, url = served
     (operation,) = (each.ok() for each in schema.get_all_operations() if each.ok().label == label)
@@ -46,6 +52,7 @@ def check_answers(served, label, mode, number):
     )
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case):
+        assume(is_sent_as_drawn(case))
         case.call_and_validate(base_url=url, excluded_checks=excluded)
 
     ask()

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import pytest
-from damaged import pictures, raw_requests, status_of_raw
+from damaged import pictures, raw_requests
 from fuzzing import check_still_well, good_answer, send_all
 from live import Scripted
+from senders import status_of_raw
 
 from metro_ray.errors import ResourceError
 from metro_ray.serve.sources import version_of
