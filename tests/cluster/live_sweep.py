@@ -64,16 +64,3 @@ def validations(folder):
     """How often each epoch of a trial's run was validated."""
     with (folder / "metrics.csv").open(newline="") as file:
         return Counter(row["epoch"] for row in csv.DictReader(file) if row["kind"] == "val")
-
-
-def processes_of(folder):
-    """Command lines of processes that name the folder, of Ray's and of ours."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # it has ended
-        if str(folder) in line:
-            found[int(path.parent.name)] = line
-    return found
