@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metro_ray.bodies.spec import get_spec
 from metro_ray.cluster.connect import cluster
 from metro_ray.cluster.run_folder import require_writable
+from metro_ray.cluster.shared_storage import require_shared_storage
 from metro_ray.config.load import to_dict
 from metro_ray.data.progress import show_progress
 from metro_ray.errors import ConfigError, DataError
@@ -116,6 +117,7 @@ def run_predict(kind: Kind, given: Mapping[str, Any]) -> PredictSummary:
     if len(missing):
         with cluster(job.config) as plan:
             _LOG.info("%s", plan.text)
+            require_shared_storage(job.config, plan, shares_output=False)
             _predict_missing(job, plan)
     write = job.work.write_hands if kind == "hand" else job.work.write_arrays
     write(job.output)

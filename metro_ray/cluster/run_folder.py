@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from metro_ray.errors import ConfigError
+from metro_ray.errors import ConfigError, StorageError
 from metro_ray.training.checkpoint_meta import META
+from metro_ray.training.upload import RunUpload
+
+if TYPE_CHECKING:
+    from metro_ray.config.schema import TrainConfig
+
+_LOG = logging.getLogger(__name__)
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:
@@ -48,5 +56,29 @@ def ray_records(run_dir: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if not any(folder.parent.iterdir()):
+        if folder.parent.is_dir() and not any(folder.parent.iterdir()):
             folder.parent.rmdir()
+
+
+def restore_lost_folder(config: TrainConfig, records: Path) -> None:
+    """Where the run's folder was lost with a machine, make it again from `run.upload_to`.
+
+    Args:
+        config: Of the run.
+        records: Ray Train's records, which are in the folder as long as it is there.
+
+    Raises:
+        StorageError: There is no copy of the folder, or the store does not answer.
+    """
+    if records.is_dir():
+        return
+    run_dir, url = Path(config.run.output_dir), config.run.upload_to
+    if url is None:
+        raise StorageError(
+            f"run.output_dir {run_dir} was lost with its checkpoints; put it on storage that "
+            "outlives a machine, or name a place for copies of checkpoints with --run.upload_to"
+        )
+    records.mkdir(parents=True)
+    last = RunUpload(url).fetch_last(run_dir / "checkpoints")
+    what = "nothing, so the run begins anew" if last is None else last.name
+    _LOG.warning("%s was lost; from %s came %s", run_dir, url, what)

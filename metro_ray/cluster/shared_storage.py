@@ -33,12 +33,15 @@ class NeededPath(NamedTuple):
     """Nodes without ranks do without it."""
 
 
-def require_shared_storage(config: TrainConfig, plan: ResourcePlan) -> None:
+def require_shared_storage(
+    config: TrainConfig, plan: ResourcePlan, *, shares_output: bool = True
+) -> None:
     """Have each node of the attached cluster look for a new file of the run's folder and the data.
 
     Args:
-        config: With an absolute `run.output_dir`, which is there.
+        config: With a `run.output_dir` that is there.
         plan: Of the run.
+        shares_output: Whether others than the driver write to `run.output_dir`, or read it.
 
     Raises:
         ResourceError: A node does not see them, or cannot run the package at all.
@@ -48,7 +51,10 @@ def require_shared_storage(config: TrainConfig, plan: ResourcePlan) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0)]
     if len({node["NodeID"] for node in nodes} | {ray.get_runtime_context().get_node_id()}) < 2:
         return
-    marker = Path(config.run.output_dir) / f".seen-by-all-{secrets.token_hex(4)}"
+    if not shares_output:
+        _ask_nodes(nodes, _needed(config, None), plan)
+        return
+    marker = Path(config.run.output_dir).absolute() / f".seen-by-all-{secrets.token_hex(4)}"
     marker.touch()
     try:
         _ask_nodes(nodes, _needed(config, marker), plan)
@@ -56,10 +62,17 @@ def require_shared_storage(config: TrainConfig, plan: ResourcePlan) -> None:
         marker.unlink()
 
 
-def _needed(config: TrainConfig, marker: Path) -> list[NeededPath]:
+def _needed(config: TrainConfig, marker: Path | None) -> list[NeededPath]:
     from metro_ray.data.storage import is_url
 
-    needed = [NeededPath("run.output_dir", str(marker), True)]
+    needed = [] if marker is None else [NeededPath("run.output_dir", str(marker), True)]
+    weights = {
+        "run.resume_checkpoint": config.run.resume_checkpoint,
+        "model.backbone_weights": config.model.backbone_weights,
+    }
+    for key, name in weights.items():
+        if name is not None and Path(name).exists():
+            needed.append(NeededPath(key, str(Path(name).absolute()), True))
     data = config.data
     for key, name in (("data.train_yaml", data.train_yaml), ("data.val_yaml", data.val_yaml)):
         if name is None or is_url(name):
@@ -112,6 +125,11 @@ def _explain(address: str, path: str, key: str) -> str:
             f"node {address} does not see what this machine writes to run.output_dir "
             f"{Path(path).parent}: ranks there could not read checkpoints. Put it on storage that "
             "all nodes share (NFS, EFS, Lustre, ...), under the same path"
+        )
+    if not key.startswith("data."):
+        return (
+            f"node {address} does not see {key} {path}: the network is loaded there. Put it on "
+            "storage that all nodes share, under the same path"
         )
     return (
         f"node {address} does not see {key} {path}: read tasks run there. Put data sets on storage "

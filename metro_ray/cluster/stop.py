@@ -11,26 +11,44 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 _LOG = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class StopFile:
+    """What the ranks look for, and who asked."""
+
+    path: Path
+    by_signal: bool = False
+    """Whether SIGTERM came."""
+
+    def withdraw(self) -> None:
+        """Take a request back that was not SIGTERM's."""
+        self.path.unlink(missing_ok=True)
+        if self.by_signal:
+            self.path.touch()
+
+
 @contextmanager
-def stop_file_on_sigterm(path: Path) -> Iterator[None]:
+def stop_file_on_sigterm(path: Path) -> Iterator[StopFile]:
     """While the context lasts, SIGTERM writes `path`; a second one ends the process at once.
 
-    Does nothing outside the main thread, where Python allows no handlers.
+    Outside the main thread, where Python allows no handlers, SIGTERM is left alone.
     """
+    stop = StopFile(path)
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
         del number, frame
-        if path.exists():
+        if stop.by_signal:
             raise KeyboardInterrupt
+        stop.by_signal = True
         path.touch()
         _LOG.warning(
             "SIGTERM: the run writes a checkpoint after its step and ends; a second one ends it "
@@ -39,6 +57,6 @@ def stop_file_on_sigterm(path: Path) -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -21,13 +21,15 @@ from metro_ray.cluster.failures import (
     patience_with_peers,
     root_cause,
 )
+from metro_ray.cluster.growth import Growth, growth_watched
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import ResourcePlan
-from metro_ray.cluster.run_folder import ray_records
+from metro_ray.cluster.run_folder import ray_records, restore_lost_folder
 from metro_ray.cluster.shared_storage import require_shared_storage
-from metro_ray.cluster.stop import stop_file_on_sigterm
+from metro_ray.cluster.stop import StopFile, stop_file_on_sigterm
 from metro_ray.config.load import from_dict, to_dict
-from metro_ray.errors import ResourceError, TrainingError
+from metro_ray.errors import ResourceError, RunStopped, TrainingError
+from metro_ray.training.upload import RunUpload
 
 if TYPE_CHECKING:
     from ray.train import Result, UserCallback, WorkerGroupError
@@ -77,6 +79,8 @@ def run_train(config: TrainConfig) -> RunSummary:
     with cluster(run.config) as plan:
         _LOG.info("%s", plan.text)
         require_shared_storage(run.config, plan)
+        if run.config.run.overwrite and run.config.run.upload_to is not None:
+            RunUpload(run.config.run.upload_to).forget()
         returned = fit_run(run, plan)
     return RunSummary(run_dir=Path(run.config.run.output_dir), result=returned)
 
@@ -102,30 +106,45 @@ def fit_run(
     limit, elastic = run.config.run.max_failures, run.config.scaling.min_train_workers is not None
     with (
         ray_records(Path(run.config.run.output_dir)) as storage,
-        stop_file_on_sigterm(storage / _STOP_FILE),
+        stop_file_on_sigterm(storage / _STOP_FILE) as stop,
         live_display(Path(run.config.run.output_dir)),
     ):
-        why = None
-        for failures in range(limit + 1):
-            if failures and elastic:
-                plan = replan(run.config)
-                _LOG.info("%s", plan.text)
+        failures, why = 0, None
+        while True:
             try:
-                return _returned(_make_trainer(run, plan, storage, callbacks, why).fit())
+                with growth_watched(run.config, plan, stop) as growth:
+                    return _returned(_make_trainer(run, plan, storage, callbacks, why).fit())
             except WorkerGroupError as error:
-                if failures == limit or not _lost_ranks(error):
+                if _stopped_to_grow(error, growth, stop):
+                    stop.withdraw()
+                    why = growth.reason
+                elif failures == limit or not _lost_ranks(error):
                     raise _explained(error) from error
-                lost = ", ".join(str(rank) for rank in sorted(error.worker_failures))
-                why = f"rank(s) {lost} were lost ({failures + 1} of {limit} failures)"
-                _LOG.warning("%s; going on from the last checkpoint", why)
+                else:
+                    failures += 1
+                    lost = ", ".join(str(rank) for rank in sorted(error.worker_failures))
+                    why = f"rank(s) {lost} were lost ({failures} of {limit} failures)"
+                    _LOG.warning("%s; going on from the last checkpoint", why)
             except ControllerError as error:
                 if failures == limit or not elastic:
                     raise _explained(error) from error
+                failures += 1
                 why = str(_explained(error))
                 _LOG.warning("%s; trying with the machines that are left", why)
-            except SystemExit as stop:  # Ray Train's answer to Ctrl-C
-                raise KeyboardInterrupt from stop
-    raise AssertionError("unreachable")
+            except SystemExit as stopped:  # Ray Train's answer to Ctrl-C
+                raise KeyboardInterrupt from stopped
+            restore_lost_folder(run.config, storage)
+            if elastic:
+                plan = replan(run.config)
+                _LOG.info("%s", plan.text)
+
+
+def _stopped_to_grow(error: WorkerGroupError, growth: Growth, stop: StopFile) -> bool:
+    """Whether the ranks ended because there is place for more of them, not for SIGTERM."""
+    if growth.found is None or stop.by_signal:
+        return False
+    found = [find_metro_error(failure) for failure in error.worker_failures.values()]
+    return any(isinstance(one, RunStopped) for one in found)
 
 
 def _make_trainer(

@@ -23,6 +23,7 @@ from metro_ray.cluster.machine import memory_bytes, num_gpus, usable_cpus
 from metro_ray.cluster.preflight import CheckedRun, check_run
 from metro_ray.cluster.resources import NodeResources
 from metro_ray.cluster.run_folder import ray_records
+from metro_ray.cluster.shared_storage import require_shared_storage
 from metro_ray.cluster.tune_plan import (
     PROCESS_BYTES,
     TRIAL_BYTES,
@@ -208,6 +209,7 @@ def _swept(record: SweepRecord, left: int, step_bytes: int) -> Iterator[SweepPla
                     f"tune.scheduler pbt trains all {left} trials at the same time, but there is "
                     f"place for {concurrent} ({limit}): lower tune.trials, or use asha"
                 )
+            require_shared_storage(base, plan)
             trial = share(plan, concurrent, ranks, len(live_nodes()))
             yield SweepPlan(concurrent=concurrent, trial=trial, limit=limit)
 

@@ -39,7 +39,20 @@ class RunUpload:
 
     def holds_run(self) -> bool:
         """Whether a run's checkpoints are there."""
-        return bool(_read_pointers(self._target / _FOLDER))
+        return "last" in _read_pointers(self._target / _FOLDER)
+
+    def forget(self) -> None:
+        """Point to no checkpoint any more: those of a run that another one replaces.
+
+        They go with the first checkpoint of the new run.
+
+        Raises:
+            StorageError: The store does not answer.
+        """
+        target = self._target / _FOLDER
+        before = _read_pointers(target)
+        if "last" in before:
+            _write_pointers(target, {"folders": before.get("folders", [])})
 
     def checkpoints(self, root: Path) -> None:
         """Copy checkpoints that are not there yet, point to them, remove those that are gone here.
@@ -59,9 +72,7 @@ class RunUpload:
         wanted = {name for name in here if not name.startswith(".")}
         for name in sorted(wanted - there):
             _copy_folder(root / name, target / name)
-        text = json.dumps({**links, "folders": sorted(wanted)}, indent=1) + "\n"
-        pointers = target / POINTERS
-        with_retries(f"writing {pointers}", lambda: _write(pointers, text.encode()))
+        _write_pointers(target, {**links, "folders": sorted(wanted)})
         for name in sorted(there - wanted):
             _remove_folder(target / name)
 
@@ -119,6 +130,11 @@ def _read_pointers(folder: Path) -> dict:
         return dict(json.loads(read_bytes(path)))
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); remove it") from error
+
+
+def _write_pointers(folder: Path, pointers: dict) -> None:
+    text, path = json.dumps(pointers, indent=1) + "\n", folder / POINTERS
+    with_retries(f"writing {path}", lambda: _write(path, text.encode()))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from object_store import s3_bucket
 
 from metro_ray.bodies.spec import get_spec
 from metro_ray.data.writer import TsvDatasetWriter
@@ -69,19 +70,5 @@ def rows(tmp_path, body):
 @pytest.fixture(scope="session")
 def s3():
     """URL of a bucket on an S3-compatible server on loopback."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-    from s3fs import S3FileSystem
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        host, port = server.get_host_and_port()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="rows")
-        yield "s3://rows"
-    S3FileSystem.clear_instance_cache()
-    server.stop()
+    with s3_bucket("rows") as url:
+        yield url
