@@ -5,6 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO ?= runs/demo
+AUDIT_S ?= 300
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-hand test check test-slow test-gpu goldens clean
@@ -50,7 +51,8 @@ $(VENV)/.audit: $(STAMP)
 	@touch $@
 
 audit: $(VENV)/.audit ## known vulnerabilities of the pinned versions; asks PyPI's advisory service
-	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+	@timeout $(AUDIT_S) $(BIN)/pip-audit --strict --no-deps --disable-pip --timeout 15 -r constraints.txt \
+	  || { echo "audit failed: what it found is listed above; without vulnerabilities in it, the advisory service at https://pypi.org was not reached within $(AUDIT_S) s and nothing was looked up: run it where it can be" >&2; exit 1; }
 
 sbom: $(VENV)/.audit ## what is installed, as CycloneDX JSON (sbom.json)
 	$(BIN)/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-file sbom.json
