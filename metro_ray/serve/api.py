@@ -20,7 +20,7 @@ from metro_ray.bodies.spec import get_spec
 from metro_ray.inference.result import turned
 from metro_ray.serve.engine import Engine
 from metro_ray.serve.gate import LOOPBACK, Gate
-from metro_ray.serve.job_routes import JOBS, job_routes
+from metro_ray.serve.job_routes import JOBS, job_routes, no_job_routes
 from metro_ray.serve.jobs import JobRunner
 from metro_ray.serve.keys import KeyRing, RateLimiter
 from metro_ray.serve.metrics import Metrics
@@ -82,7 +82,7 @@ def create_api(
     app.state.predictions = predictions
     app.state.is_open = keys.is_open
     _add_predictions(app, predictions)
-    _add_models(app, predictions)
+    _add_models(app, predictions, args)
     _add_service(app, predictions, args, metrics)
     _add_jobs(app, predictions, args)
     _add_errors(app)
@@ -119,7 +119,7 @@ def _add_predictions(app: FastAPI, predictions: Predictions) -> None:
     add("hand")
 
 
-def _add_models(app: FastAPI, predictions: Predictions) -> None:
+def _add_models(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None:
     @app.get("/v1/models", responses=problems())
     async def models() -> ModelList:
         """What is served at present, with each version's share of the requests."""
@@ -144,7 +144,7 @@ def _add_models(app: FastAPI, predictions: Predictions) -> None:
                         traffic=traffic,
                     )
                 )
-        return ModelList(models=cards)
+        return ModelList(models=cards, jobs=args.takes_jobs)
 
     @app.get(
         "/v1/models/{task}/faces",
@@ -196,7 +196,8 @@ def _add_service(app: FastAPI, predictions: Predictions, args: ServeArgs, metric
 
 
 def _add_jobs(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None:
-    if args.ingress.replicas > 1:  # a job lives in the process that took it
+    if not args.takes_jobs:
+        app.include_router(no_job_routes(), include_in_schema=False)
         return
     runner = JobRunner(predictions, args.jobs, args.limits)
     app.include_router(job_routes(runner, args), responses=problems(ErrorCode.NOT_FOUND))

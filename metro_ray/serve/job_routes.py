@@ -128,6 +128,23 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
     return router
 
 
+def no_job_routes() -> APIRouter:
+    """Routes that say why there are no jobs."""
+    router = APIRouter(prefix=JOBS)
+
+    @router.api_route("", methods=["GET", "POST"])
+    @router.api_route("/{rest:path}", methods=["GET", "DELETE"])
+    async def refuse() -> None:
+        """What a service of several ingress processes says."""
+        raise ApiError(
+            ErrorCode.NOT_FOUND,
+            "this service takes no jobs, because it has several ingress processes: send images one "
+            "by one, or serve with ingress.replicas: 1",
+        )
+
+    return router
+
+
 class _Paced:
     """The pieces of an upload, as long as they come fast enough.
 

@@ -180,6 +180,7 @@ class ModelList(BaseModel):
     """Answer of /v1/models."""
 
     models: list[ModelCard]
+    jobs: bool = Field(default=True, description="whether /v1/jobs takes work")
 
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]

@@ -192,6 +192,11 @@ class ServeArgs(Settings):
         return self
 
     @property
+    def takes_jobs(self) -> bool:
+        """Whether there are jobs: each lives in the process that took it, so there must be one."""
+        return self.ingress.replicas == 1
+
+    @property
     def models(self) -> dict[Task, ModelSettings]:
         """What is served, by task."""
         tasks: dict[Task, ModelSettings | None] = {"body": self.body, "hand": self.hand}

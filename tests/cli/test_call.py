@@ -1,6 +1,10 @@
 """`metro-ray call` against a server that answers as it is told."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from live import Scripted
@@ -143,3 +147,24 @@ def test_jobs_take_no_file_of_boxes(photos, tmp_path, capsys):
         call(server, photos, "--job", "--boxes", tmp_path / "boxes.json")
     assert server.seen == []
     assert "leave --boxes out" in capsys.readouterr().err
+
+
+def test_ctrl_c_cancels_the_job(photos, tmp_path):
+    command = [sys.executable, "-m", "metro_ray.cli.main", "call", str(photos), "--job"]
+    with Scripted(told("queued", 0), told("running", 1)) as server:
+        out = ["--task", "body", "--out", str(tmp_path / "out"), "--url", server.url]
+        process = subprocess.Popen([*command, *out], stderr=subprocess.PIPE, text=True)
+        try:
+            end = time.monotonic() + 60
+            while len(server.seen) < 3:  # submitted, and looked at
+                assert time.monotonic() < end
+                assert process.poll() is None, process.communicate()[1]
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert server.seen[-1][:2] == ("DELETE", "/v1/jobs/j1")
+    assert list((tmp_path / "out").iterdir()) == []

@@ -135,3 +135,18 @@ def test_jobs_belong_to_the_key_that_made_them(make_client, jpeg, tmp_path):
         assert client.delete(f"/v1/jobs/{job}", headers=headers[1]).status_code == 404
         assert wait(client, job, headers[0])["state"] == "done"
         assert client.get(f"/v1/jobs/{job}/result", headers=headers[1]).status_code == 404
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_service_of_several_ingress_processes_says_that_it_takes_no_jobs(
+    make_client, jpeg, number, tmp_path
+):
+    settings = {"ingress": {"replicas": number}, "jobs": {"folder": str(tmp_path)}}
+    with make_client(**settings) as client:
+        assert client.get("/v1/models").json()["jobs"] == (number == 1)
+        answer = client.post("/v1/jobs", files=image_files(jpeg), data={"task": "body"})
+        assert answer.status_code == (202 if number == 1 else 404)
+        if number > 1:
+            for told in (answer, client.get("/v1/jobs/x/result"), client.delete("/v1/jobs/x")):
+                assert told.status_code == 404
+                assert "serve with ingress.replicas: 1" in told.json()["error"]["message"]

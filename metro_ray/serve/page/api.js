@@ -40,10 +40,8 @@ export async function ask(path, { onWait = () => {}, headers = {}, ...options } 
   }
 }
 
-/** The models that are served. */
-export async function models(onWait) {
-  return (await (await ask("v1/models", { onWait })).json()).models;
-}
+/** The models that are served, and whether jobs are. */
+export const models = async (onWait) => (await ask("v1/models", { onWait })).json();
 
 const faceCache = new Map();
 

@@ -10,6 +10,18 @@ const PARTS = ["start", "work", "job"];
 /** What is open: its files, what to look for, and the job, once the server has it. */
 let open = null;
 
+let isOffered = true;
+
+/** Leave all that is about jobs out of the page where the server takes none. */
+export function offerJobs(isServed) {
+  isOffered = isServed;
+  for (const part of document.querySelectorAll(".with-jobs")) part.hidden = !isServed;
+  if (isServed) return;
+  const file = byId("file");
+  file.multiple = false;
+  file.accept = file.accept.split(",").filter((kind) => kind.startsWith("image/")).join(",");
+}
+
 /**
  * Show files that are to become a job.
  *
@@ -17,6 +29,10 @@ let open = null;
  * @param {() => {task: string, side: string | null}} lookedFor asked when the job starts.
  */
 export function openJob(files, lookedFor) {
+  if (!isOffered) {
+    explain(new Problem("This server takes one photo at a time, and no videos. Choose one photo."), null);
+    return;
+  }
   closeJob();
   hideProblem();
   open = { files, lookedFor, id: null, control: null };

@@ -5,7 +5,7 @@ import { Boxes } from "./boxes.js";
 import { byId, save, say } from "./dom.js";
 import { duration, showFacts } from "./facts.js";
 import { wireIntake } from "./intake.js";
-import { closeJob, openJob } from "./job.js";
+import { closeJob, offerJobs, openJob } from "./job.js";
 import { Overlay, drawSkeletons } from "./overlay.js";
 import { explain, hideProblem } from "./problem.js";
 import { Viewer } from "./viewer.js";
@@ -40,7 +40,9 @@ const noun = () => (chosen("task") === "hand" ? "hand" : "person");
 
 async function loadModels() {
   try {
-    state.cards = await models((seconds) => say(`The models are getting ready; asking again in ${seconds} s.`));
+    const found = await models((seconds) => say(`The models are getting ready; asking again in ${seconds} s.`));
+    state.cards = found.models;
+    offerJobs(found.jobs);
   } catch (error) {
     return explain(error, loadModels);
   }
@@ -52,8 +54,7 @@ async function loadModels() {
   if (!served.has(chosen("task")) && served.size) selectTask([...served][0]);
   for (const sample of document.querySelectorAll(".sample")) sample.hidden = !served.has(sample.dataset.task);
   hideProblem();
-  say("");
-  return undefined;
+  return say("");
 }
 
 function selectTask(task) {

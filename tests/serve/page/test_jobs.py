@@ -5,6 +5,10 @@ import zipfile
 
 import cv2
 import pytest
+from live import running
+from served import local_args
+
+from metro_ray.serve.api import create_api
 
 
 def write_photos(folder, jpeg, number):
@@ -111,3 +115,24 @@ def test_nothing_of_a_job_is_cut_off(open_page, jpeg, tmp_path, width):
         place = page.get_by_role("button", name=button).bounding_box()
         assert place["x"] >= 0
         assert place["x"] + place["width"] <= width
+
+
+def test_a_server_without_jobs_offers_none(open_page, engines, args):
+    with running(create_api(engines, local_args(**args, ingress={"replicas": 2}))) as address:
+        page = open_page(address)
+        page.locator(".with-jobs").first.wait_for(state="hidden")
+        assert "zip" not in page.locator("#start").inner_text()
+        assert page.locator("#file").evaluate("e => [e.multiple, e.accept.includes('video')]") == [
+            False,
+            False,
+        ]
+        page.evaluate(
+            """() => {
+                const files = new DataTransfer();
+                for (const name of ["a.jpg", "b.jpg"]) files.items.add(new File(["x"], name));
+                dispatchEvent(new DragEvent("drop", { dataTransfer: files, cancelable: true }));
+            }"""
+        )
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "one photo at a time" in page.inner_text("#problem-text")
+        assert page.locator("#job").is_hidden()
