@@ -59,7 +59,9 @@ class PopulationScheduler(FIFOScheduler):
         latest = {}
         for other, trial in self._ledger.trials.items():
             history = self._ledger.history(other)
-            if history and not trial.has_ended:  # one that has ended has no epochs left to give
+            if trial.has_ended:  # it has no epochs left to give
+                continue
+            if history and history[-1].epoch >= epoch:  # from others this one would go back
                 latest[other] = history[-1].pa_mpjpe_mm
         ranked = sorted(latest, key=lambda other: latest[other])
         size = math.ceil(len(ranked) * _QUANTILE)

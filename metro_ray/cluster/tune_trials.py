@@ -121,7 +121,7 @@ class TrialKeeper(tune.Callback):
         self._ledger.change(number, state="running", starts=ours.starts + 1)
         begun = self._ledger.history(number)
         after = f" again after epoch {begun[-1].epoch}" if begun else ""
-        self._say(f"trial {number} starts{after}: {describe(ours.values)}")
+        self._say(f"trial {number} starts{after}: {describe(ours.current)}")
 
     def on_trial_result(
         self,

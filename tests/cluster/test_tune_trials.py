@@ -156,4 +156,5 @@ def test_the_worst_of_a_population_goes_on_from_the_best(tmp_path):
     assert ours.changes[0]["from"] == 0
     assert ours.values == {"optim.lr": LR[1]}
     assert ours.current == {"optim.lr": config["config"]["optim"]["lr"]}
+    assert decide(1, epoch=2) == "CONTINUE", "it never goes back to an epoch that it has behind it"
     assert decide(2, epoch=3) == "STOP"
