@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from metro_ray.errors import ConfigError, StorageError
 from metro_ray.training.checkpoint_meta import META
-from metro_ray.training.upload import RunUpload
 
 if TYPE_CHECKING:
     from metro_ray.config.schema import TrainConfig
@@ -79,6 +78,8 @@ def restore_lost_folder(config: TrainConfig, records: Path) -> None:
             "outlives a machine, or name a place for copies of checkpoints with --run.upload_to"
         )
     records.mkdir(parents=True)
+    from metro_ray.training.upload import RunUpload
+
     last = RunUpload(url).fetch_last(run_dir / "checkpoints")
     what = "nothing, so the run begins anew" if last is None else last.name
     _LOG.warning("%s was lost; from %s came %s", run_dir, url, what)

@@ -29,7 +29,6 @@ from metro_ray.cluster.shared_storage import require_shared_storage
 from metro_ray.cluster.stop import StopFile, stop_file_on_sigterm
 from metro_ray.config.load import from_dict, to_dict
 from metro_ray.errors import ResourceError, RunStopped, TrainingError
-from metro_ray.training.upload import RunUpload
 
 if TYPE_CHECKING:
     from ray.train import Result, UserCallback, WorkerGroupError
@@ -80,6 +79,8 @@ def run_train(config: TrainConfig) -> RunSummary:
         _LOG.info("%s", plan.text)
         require_shared_storage(run.config, plan)
         if run.config.run.overwrite and run.config.run.upload_to is not None:
+            from metro_ray.training.upload import RunUpload
+
             RunUpload(run.config.run.upload_to).forget()
         returned = fit_run(run, plan)
     return RunSummary(run_dir=Path(run.config.run.output_dir), result=returned)
