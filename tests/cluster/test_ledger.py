@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from small_rows import write_rows
 
 from metro_ray.cluster.train import run_train
 from metro_ray.data.dataset import open_dataset
