@@ -95,11 +95,15 @@ def dump_yaml(config: TrainConfig) -> str:
 
 def diff_from_default(config: TrainConfig) -> dict[str, Any]:
     """The settings by dotted key that differ from the defaults of the configuration's task."""
-    default = load_config(config.kind)
+    return diff(config, load_config(config.kind))
+
+
+def diff(config: TrainConfig, other: TrainConfig) -> dict[str, Any]:
+    """The settings by dotted key that differ from those of another configuration."""
     return {
         name: value_of(config, name)
         for name in all_keys()
-        if value_of(config, name) != value_of(default, name)
+        if name != "run.preset" and value_of(config, name) != value_of(other, name)
     }
 
 

@@ -34,7 +34,7 @@ def list_presets() -> list[Preset]:
 
 
 def read_preset(preset: str | Path, kind: Kind) -> dict[str, Any]:
-    """The settings of a preset by dotted key.
+    """The settings of a preset by dotted key; `run.preset` is its name, where it tells no other.
 
     Args:
         preset: Name of a shipped one, or path of a YAML file.
@@ -52,7 +52,7 @@ def read_preset(preset: str | Path, kind: Kind) -> dict[str, Any]:
             f"preset {preset} is for kind {its_kind!r}, this run is for {kind!r}; "
             f"presets for it: {', '.join(others)}"
         )
-    return flatten(tree, f"preset {preset}")
+    return {"run.preset": str(preset)} | flatten(tree, f"preset {preset}")
 
 
 def _find(preset: str | Path) -> Path:

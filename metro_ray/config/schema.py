@@ -148,6 +148,8 @@ class RunConfig(Strict):
 
     output_dir: str = "output/"
     """Folder of the run: checkpoints, metrics, report, gallery, result.json."""
+    preset: str | None = field(default=None, compare=False)
+    """Set by --preset: where the settings come from, for the report; no setting by itself."""
     resume_checkpoint: str | None = None
     """Weights to start from: one of our checkpoint folders or a METRO state_dict.bin."""
     resume: bool = False

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from metro_ray.config.load import diff_from_default, load_config, value_of
+from metro_ray.config.load import diff, load_config, value_of
+from metro_ray.errors import ConfigError
 from metro_ray.inference.page import table
 
 if TYPE_CHECKING:
@@ -49,14 +50,27 @@ def section(title: str, content: str) -> str:
 
 
 def settings_table(config: TrainConfig) -> str:
-    """Settings that differ from METRO's defaults, beside these."""
+    """Settings that differ from the preset that the run began with, then from METRO's defaults."""
     default = load_config(config.kind)
-    lines = [
-        [name, _plain(value), _plain(value_of(default, name))]
-        for name, value in diff_from_default(config).items()
-    ]
     caption = f"Settings that differ from METRO's defaults for a {config.kind}"
-    return table(["setting", "this run", "default"], lines, caption=caption, num_text=3)
+    found = _differences(config, default, "default", caption)
+    preset = config.run.preset
+    if preset is None:
+        return found
+    try:
+        begun = load_config(config.kind, preset)
+    except ConfigError:
+        return f"<p>The preset {escape(preset)} is not there any more.</p>{found}"
+    caption = f"Settings that differ from the preset {preset}"
+    return _differences(config, begun, "preset", caption) + found
+
+
+def _differences(config: TrainConfig, other: TrainConfig, name: str, caption: str) -> str:
+    lines = [
+        [key, _plain(value), _plain(value_of(other, key))]
+        for key, value in diff(config, other).items()
+    ]
+    return table(["setting", "this run", name], lines, caption=caption, num_text=3)
 
 
 def environment_list(values: Mapping[str, Any]) -> str:

@@ -72,7 +72,7 @@ def write_run_report(
         section("Errors", _errors(facts)),
         section("Curves", _curves(facts)),
         _epoch_picture(folder) if pictures is None else rows_section(pictures),
-        section("Settings that differ from the defaults", settings_table(facts.run.config)),
+        section("Settings", settings_table(facts.run.config)),
         section("Where it ran", environment_list(describe_environment(facts.run.device))),
         section("Starts", _starts(facts)),
         section("Left out", _left_out(facts)),

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metro_ray.config.keys import all_keys, nest
-from metro_ray.config.load import diff_from_default, dump_yaml, from_dict, load_config, to_dict
+from metro_ray.config.load import (
+    diff,
+    diff_from_default,
+    dump_yaml,
+    from_dict,
+    load_config,
+    to_dict,
+)
 from metro_ray.config.presets import list_presets
 from metro_ray.config.schema import EvalConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from metro_ray.config.views import ViewsConfig
@@ -84,6 +91,16 @@ def test_bad_yaml_is_refused_by_path(tmp_path, text, message):
 
 def test_empty_preset_is_the_default(tmp_path):
     assert load_config("hand", preset_file(tmp_path, "# nothing\n")) == load_config("hand")
+
+
+def test_a_run_knows_the_preset_that_it_began_with(tmp_path):
+    config = load_config("body", "demo", {"optim.lr": 2e-4})
+    assert config.run.preset == "demo"
+    again = load_config("body", preset_file(tmp_path, dump_yaml(config)))
+    assert again.run.preset == "demo"  # not the file that a run leaves
+    assert again == config
+    assert diff(config, load_config("body", "demo")) == {"optim.lr": 2e-4}
+    assert load_config("body").run.preset is None
 
 
 @pytest.mark.parametrize("name", PRESETS)
