@@ -12,9 +12,10 @@ from metro_ray.errors import CheckpointError
 from metro_ray.inference import Predictor
 from metro_ray.serve.engine import Ask, TooLate, VersionNotServed
 from metro_ray.serve.local import LocalEngine
-from metro_ray.serve.network import ServedNetwork, batch_sizes
+from metro_ray.serve.network import ServedNetwork, batch_sizes, optimised
 from metro_ray.serve.settings import ModelChoice, ModelSettings
 from metro_ray.serve.sources import version_of
+from metro_ray.training.checkpoint import load_predictor_parts
 
 CROP = np.random.default_rng(0).integers(0, 256, (1, 3, 224, 224), np.uint8)
 
@@ -156,21 +157,19 @@ def test_the_served_network_says_what_the_predictor_says(body_checkpoint, precis
     arrays = served.predict(CROP)
     np.testing.assert_allclose(arrays.vertices, plain.vertices, atol=tolerance)
     np.testing.assert_allclose(arrays.cameras, plain.cameras, atol=tolerance)
-    names = [type(module).__name__ for module in served._predictor.model.backbone.modules()]
-    assert "BatchNorm2d" not in names
+    model = optimised(load_predictor_parts(body_checkpoint).model, precision)
+    assert "BatchNorm2d" not in [type(module).__name__ for module in model.backbone.modules()]
 
 
 def test_batches_are_filled_up_to_fixed_sizes(body_checkpoint, monkeypatch):
     settings = ModelSettings(checkpoint=str(body_checkpoint), max_batch_size=6, precision="fp32")
     served = ServedNetwork(body_checkpoint, "body", settings)
-    monkeypatch.setattr(served, "_sizes", batch_sizes(6))
     sizes = []
-    predict = served._predictor.predict_arrays
-    monkeypatch.setattr(
-        served._predictor,
-        "predict_arrays",
-        lambda crops: sizes.append(len(crops)) or predict(crops),
+    runtime = served._runtimes["torch"]
+    counted = runtime._replace(
+        run=lambda crops: sizes.append(len(crops)) or runtime.run(crops), sizes=batch_sizes(6)
     )
+    monkeypatch.setitem(served._runtimes, "torch", counted)
     served.warm_up()
     assert sizes == [1, 2, 4, 6]
     three = served.predict(CROP.repeat(3, axis=0))
