@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.config import AutoscalingConfig, HTTPOptions
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
@@ -31,7 +32,10 @@ from metro_ray.serve.network import Mesh
 from metro_ray.serve.schema import Task
 from metro_ray.serve.settings import ModelSettings, ServeArgs, read_args, read_choice
 
+_LOG = logging.getLogger(__name__)
 INGRESS = "ingress"
+_TRIES = 3
+"""Replicas that a request is given to, where one after the other dies."""
 _QUIET = LoggingConfig(enable_access_log=False)
 _INGRESS_ONGOING = 10_000
 """The ingress has its own, smaller limit (`limits.max_pending`), which it refuses with JSON."""
@@ -80,15 +84,22 @@ class ServeEngine:
         self._handle = handle
 
     async def predict(self, ask: Ask) -> Reply:
-        """See `Engine`; cancelling it cancels the call, and takes its people out of the batch."""
-        response = self._handle.predict.remote(ask)
-        try:
-            return cast(Reply, await response)
-        except BackPressureError as error:
-            raise Overloaded("every replica is busy and their queue is full") from error
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
+        """See `Engine`; cancelling it cancels the call, and takes its people out of the batch.
+
+        A prediction changes nothing, so what was in a replica that died is asked of another one.
+        """
+        for _ in range(_TRIES):
+            response = self._handle.predict.remote(ask)
+            try:
+                return cast(Reply, await response)
+            except BackPressureError as error:
+                raise Overloaded("every replica is busy and their queue is full") from error
+            except RayActorError as error:
+                _LOG.warning("a replica was lost with a request: %s", type(error).__name__)
+            except asyncio.CancelledError:
+                response.cancel()
+                raise
+        raise Overloaded(f"{_TRIES} replicas were lost with this request, one after the other")
 
     async def status(self) -> Status:
         """See `Engine`."""
