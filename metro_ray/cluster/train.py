@@ -117,7 +117,6 @@ def fit_run(
                     return _returned(_make_trainer(run, plan, storage, callbacks, why).fit())
             except WorkerGroupError as error:
                 if _stopped_to_grow(error, growth, stop):
-                    stop.withdraw()
                     why = growth.reason
                 elif failures == limit or not _lost_ranks(error):
                     raise _explained(error) from error
@@ -135,6 +134,7 @@ def fit_run(
             except SystemExit as stopped:  # Ray Train's answer to Ctrl-C
                 raise KeyboardInterrupt from stopped
             restore_lost_folder(run.config, storage)
+            stop.withdraw()  # also where ranks were lost while they were asked to stop for growth
             if elastic:
                 plan = replan(run.config)
                 _LOG.info("%s", plan.text)

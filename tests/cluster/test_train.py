@@ -88,18 +88,21 @@ def test_each_start_after_a_loss_knows_why_it_happens(make_config, tmp_path, mon
     from ray.exceptions import RayActorError
     from ray.train import WorkerGroupError
 
-    reasons = []
+    reasons, stops = [], []
 
     class Trainer:
         return_value = {"epochs": 3}  # noqa: RUF012
 
         def fit(self):
+            stops[-1].touch()  # asked to stop for growth when a rank is lost
             if len(reasons) < 3:
                 raise WorkerGroupError("lost", {len(reasons) - 1: RayActorError()})
             return self
 
     def make(run, plan, storage, callbacks, start_reason):
         reasons.append(start_reason)
+        stops.append(storage / train._STOP_FILE)
+        assert not stops[-1].exists()  # or the new ranks would stop at once
         return Trainer()
 
     monkeypatch.setattr(train, "_make_trainer", make)
