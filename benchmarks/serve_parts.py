@@ -39,10 +39,15 @@ def load(kind: str, port: int, folder: Path, **options):
     return json.loads(done.stdout)
 
 
-def rate(answers, skip: float = 2.0) -> float:
-    """Good answers a second, without the first seconds."""
-    ends = [since + taken for since, taken, status, _ in answers if status == 200]
-    return sum(end >= skip for end in ends) / (max(ends) - skip)
+def rate(answers) -> float:
+    """Good answers a second, from the end of a batch in the first third to the last answer.
+
+    Answers come in batches; the longest pause between two tells where a batch ended.
+    """
+    ends = sorted(since + taken for since, taken, status, _ in answers if status == 200)
+    pauses = [after - end for end, after in zip(ends, ends[1 : 2 + len(ends) // 3], strict=False)]
+    first = max(range(len(pauses)), key=pauses.__getitem__)
+    return (len(ends) - 1 - first) / (ends[-1] - ends[first])
 
 
 def milliseconds(answers, status: int = 200) -> dict[str, float]:

@@ -15,9 +15,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import ray
 import ray.data
 from jaxtyping import Int
 
@@ -172,6 +173,7 @@ class BatchStream:
             PlanDatasource(self._reader, chunks, self._epoch, self._settings.block_rows),
             num_cpus=self._settings.task_cpus,
             override_num_blocks=len(chunks),
+            **_here_first(),
         )
         batches = iter(
             dataset.iter_torch_batches(
@@ -187,6 +189,18 @@ class BatchStream:
                 return False
             self._ready.put(loaded)
         return True
+
+
+def _here_first() -> dict[str, Any]:
+    """Where a read task runs: on this machine while it has a free CPU, else on any that has one.
+
+    Ray Data alone spreads tasks over all machines, and then most finished crops cross the network.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    return {
+        "label_selector": {"ray.io/node-id": here},
+        "fallback_strategy": [{"label_selector": {}}],
+    }
 
 
 def cut_chunks(

@@ -1,6 +1,9 @@
 """Small data sets with bad rows and a cluster for each test module."""
 
+import os
+
 import pytest
+from ray_head import free_ports
 from small_rows import write_rows
 
 from metro_ray.config.load import load_config
@@ -56,6 +59,28 @@ def ray_cluster(make_config):
 
     with cluster(make_config()) as plan:
         yield plan
+
+
+@pytest.fixture
+def two_machines(monkeypatch):
+    """A cluster of two nodes; yields it and the node that may be taken away."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # Where another cluster has Ray's usual port, Ray Train would ask that one about its actors.
+    (port,) = free_ports(1)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "dashboard_port": port})
+    other = cluster.add_node(num_cpus=3)
+    ray.init(address=cluster.address, logging_level="ERROR")
+    try:
+        yield cluster, other
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import os
 import shutil
 import threading
 import time
 
 import pytest
 from object_store import s3_bucket
-from ray_head import free_ports
 
 from metro_ray.cluster import growth, shared_storage
 from metro_ray.cluster.resources import ResourcePlan
@@ -25,28 +23,6 @@ def bucket():
     """An object store; before the cluster, whose machines have its keys."""
     with s3_bucket("runs") as url:
         yield url
-
-
-@pytest.fixture
-def two_machines(monkeypatch):
-    """A cluster of two nodes; yields it and the node that may be taken away."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    for name in [name for name in os.environ if name.startswith("RAY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # Where another cluster has Ray's usual port, Ray Train would ask that one about its actors.
-    (port,) = free_ports(1)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3, "dashboard_port": port})
-    other = cluster.add_node(num_cpus=3)
-    ray.init(address=cluster.address, logging_level="ERROR")
-    try:
-        yield cluster, other
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def steps(run):
