@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 import time
 
 import numpy as np
@@ -55,6 +56,21 @@ def test_swapping_and_going_back(engine, body_checkpoint, other_body_checkpoint,
         np.testing.assert_array_equal(again.arrays.vertices, first.arrays.vertices)
 
     asyncio.run(main())
+
+
+def test_the_thread_that_loaded_weights_ends(engine):
+    """Its OpenMP threads would slow down those of the thread that answers."""
+
+    async def main():
+        await engine.start()
+        await engine.predict(ask())
+
+    asyncio.run(main())
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("loading") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert any(thread.name.startswith("network") for thread in threading.enumerate())
 
 
 def test_requests_that_run_during_a_swap_are_answered(engine, other_body_checkpoint):
