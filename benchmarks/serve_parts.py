@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -45,7 +46,7 @@ def rate(answers) -> float:
     Answers come in batches; the longest pause between two tells where a batch ended.
     """
     ends = sorted(since + taken for since, taken, status, _ in answers if status == 200)
-    pauses = [after - end for end, after in zip(ends, ends[1 : 2 + len(ends) // 3], strict=False)]
+    pauses = [after - end for end, after in pairwise(ends[: 2 + len(ends) // 3])]
     first = max(range(len(pauses)), key=pauses.__getitem__)
     return (len(ends) - 1 - first) / (ends[-1] - ends[first])
 
