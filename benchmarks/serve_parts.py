@@ -75,13 +75,14 @@ def bare(checkpoint: Path, arguments) -> dict[str, float]:
     """Images a second of the network alone, by batch; and milliseconds of one image."""
     import torch
 
-    from metro_ray.serve.host import limit_threads
     from metro_ray.serve.network import ServedNetwork
+    from metro_ray.serve.process import keep_freed_memory, limit_threads
     from metro_ray.serve.settings import read_args
 
     given = {"body": {"checkpoint": str(checkpoint), **settings(arguments)}}
     model = read_args(given).models["body"]
     limit_threads(model)
+    keep_freed_memory()
     network = ServedNetwork(checkpoint, "body", model)
     network.warm_up()
     found = {}

@@ -14,23 +14,19 @@ _KEY = "METRO_RAY_API_KEY"
 
 
 def run(argv: Sequence[str]) -> int:
-    """Change what is deployed and wait until it answers; 1 if it does not in time."""
+    """Change what is deployed and wait until it answers."""
     arguments = build_parser().parse_args(argv)
     from metro_ray.serve.swap import swap, wait_for
 
     listening = swap(arguments.dashboard, arguments.task, _changes(arguments))
     url = (arguments.url or listening).rstrip("/")
-    version = _version(arguments.candidate or arguments.checkpoint)
-    if version is None:
+    checkpoint = arguments.candidate or arguments.checkpoint
+    version = None if checkpoint is None else _version(checkpoint)
+    if checkpoint is None or version is None:
         print(f"asked for; {url}/v1/models tells when it answers")
         return 0
-    if not wait_for(url, arguments.task, version, os.environ.get(_KEY), arguments.timeout):
-        print(
-            f"{version} of {arguments.task} does not answer at {url} after "
-            f"{arguments.timeout:.0f} s: the log of the replicas says why. What answered before "
-            "goes on answering"
-        )
-        return 1
+    key = os.environ.get(_KEY)
+    wait_for(url, arguments.task, version, checkpoint, key, arguments.timeout)
     print(f"{arguments.task} is answered by {version}")
     return 0
 
@@ -54,12 +50,10 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
-def _version(checkpoint: str | None) -> str | None:
+def _version(checkpoint: str) -> str | None:
     """What will answer; None where this machine does not see the checkpoint."""
     from metro_ray.serve.sources import fetch, find_checkpoint, version_of
 
-    if checkpoint is None:
-        return None
     try:
         return version_of(fetch(find_checkpoint(checkpoint)))
     except CheckpointError:

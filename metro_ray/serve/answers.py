@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from metro_ray.bodies.spec import get_spec
 from metro_ray.geometry.boxes import Window
@@ -28,8 +28,6 @@ from metro_ray.serve.schema import ErrorCode
 _DIGITS_M, _DIGITS_PX, _DIGITS_AFFINE = 6, 3, 9
 People = Sequence[Sequence[Placed]]
 """Of each image."""
-MAX_DRAWN_PIXELS = 16_000_000
-"""Of an image that overlays and depth are drawn for; rays are cast on the CPU."""
 
 
 def encode(
@@ -58,7 +56,6 @@ def encode(
         return _npz(images, people, reply)
     image, placed = images[0], people[0]
     if kind in ("png", "depth"):
-        _check_drawable(image.pixels)
         return _overlay(image, placed) if kind == "png" else _depth(image, placed)
     return people_file([p.result for p in placed], _origins(placed, wanted), kind)
 
@@ -96,8 +93,8 @@ def _json(
         "model": answered_by(reply.card),
         "images": [
             {
-                "width": image.pixels.shape[1],
-                "height": image.pixels.shape[0],
+                "width": image.width,
+                "height": image.height,
                 "people": [_person(p, image, side, wanted.vertices) for p in placed],
             }
             for image, placed in zip(images, people, strict=True)
@@ -149,7 +146,7 @@ def _npz(images: Sequence[OpenImage], people: People, reply: Reply) -> bytes:
     nowhere = np.full(3, np.nan)
     arrays: dict[str, np.ndarray] = {
         "image": np.array([i for i, _, _ in rows], np.int32),
-        "image_size": np.array([im.pixels.shape[1::-1] for im in images], np.int32),
+        "image_size": np.array([(im.width, im.height) for im in images], np.int32),
         "box": np.array([_corners(p) for _, _, p in rows], np.float32),
         "hand_left": np.array([p.hand == "left" for _, _, p in rows]),
         "camera": np.stack([p.result.camera for _, _, p in rows]),
@@ -182,18 +179,18 @@ def _origins(placed: Sequence[Placed], wanted: Wanted) -> list[Float[np.ndarray,
 
 
 def _overlay(image: OpenImage, placed: Sequence[Placed]) -> bytes:
+    assert image.pixels is not None, "images of an overlay are kept"
     return _png(draw(image.pixels, placed)[:, :, ::-1])
 
 
 def _depth(image: OpenImage, placed: Sequence[Placed]) -> bytes:
     """A zip: depth.png in millimetres (16 bit, 0: nobody), mask.png (number of the person + 1)."""
-    height, width = image.pixels.shape[:2]
     depths: list[float] = []
     for number, each in enumerate(placed):
         if each.translation is None:
             raise _nowhere(number, each, "format=png and format=json show what there is")
         depths.append(float(each.translation[2]))
-    depth, owner = depth_map([p.result for p in placed], depths, width, height)
+    depth, owner = depth_map([p.result for p in placed], depths, image.width, image.height)
     millimetres = np.where(owner >= 0, np.clip(np.rint(1e3 * depth), 1, 65535), 0)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -209,16 +206,6 @@ def _nowhere(number: int, placed: Placed, instead: str) -> ApiError:
         "no place in front of the image (s must be above 0): the network sees nobody in this box; "
         f"{instead}",
     )
-
-
-def _check_drawable(pixels: UInt8[np.ndarray, "H W 3"]) -> None:
-    height, width = pixels.shape[:2]
-    if width * height > MAX_DRAWN_PIXELS:
-        raise ApiError(
-            ErrorCode.TOO_MANY_PIXELS,
-            f"the image has {width} x {height} pixels; overlays and depth are drawn for up to "
-            f"{MAX_DRAWN_PIXELS}: scale it down, or ask for json, npz or a mesh",
-        )
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -124,7 +124,8 @@ def _add_models(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None
     async def models() -> ModelList:
         """What is served at present, with each version's share of the requests."""
         cards: list[ModelCard] = []
-        for task, status in (await predictions.statuses()).items():
+        statuses = await predictions.statuses()
+        for task, status in statuses.items():
             for card, traffic in status.served:
                 spec = get_spec(card.body_model)
                 cards.append(
@@ -144,7 +145,10 @@ def _add_models(app: FastAPI, predictions: Predictions, args: ServeArgs) -> None
                         traffic=traffic,
                     )
                 )
-        return ModelList(models=cards, jobs=args.takes_jobs)
+        problems: dict[Task, str] = {
+            task: each.problem for task, each in statuses.items() if each.problem
+        }
+        return ModelList(models=cards, problems=problems, jobs=args.takes_jobs)
 
     @app.get(
         "/v1/models/{task}/faces",

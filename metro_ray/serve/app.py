@@ -26,9 +26,10 @@ from metro_ray.serve.api import create_api
 from metro_ray.serve.batcher import Batcher
 from metro_ray.serve.engine import Ask, Engine, Overloaded, Reply, Status
 from metro_ray.serve.gate import ACCESS_LOG, LOOPBACK
-from metro_ray.serve.host import ModelHost, limit_threads
+from metro_ray.serve.host import ModelHost
 from metro_ray.serve.keys import VARIABLE
 from metro_ray.serve.network import Mesh
+from metro_ray.serve.process import keep_freed_memory, limit_threads
 from metro_ray.serve.schema import Task
 from metro_ray.serve.settings import ModelSettings, ServeArgs, read_args, read_choice
 
@@ -55,6 +56,7 @@ class ModelReplica:
         _log_to_stderr()
         self._settings = ModelSettings.model_validate(settings)
         limit_threads(self._settings)
+        keep_freed_memory()
         self._host = ModelHost(task, self._settings)
         self._batcher = Batcher(
             self._host.run, self._settings.max_batch_size, self._settings.batch_wait_ms / 1e3

@@ -21,8 +21,8 @@ class Ask:
     """The people of one request."""
 
     crops: UInt8[np.ndarray, "N 3 S S"]
-    deadline: float
-    """Seconds since 1970 after which nobody waits for the answer."""
+    within_s: float
+    """Seconds after which nobody waits for the answer; clocks of machines differ, so no time."""
     draw: float
     """In [0, 1): decides which version answers where two share the requests."""
     version: str | None = None
@@ -75,7 +75,7 @@ class Engine(Protocol):
         Raises:
             Overloaded: too much is waiting already.
             VersionNotServed: `ask.version` is not loaded.
-            TooLate: the deadline passed in the queue.
+            TooLate: its time was over in the queue.
         """
         ...
 
@@ -97,4 +97,4 @@ class VersionNotServed(MetroRayError, LookupError):  # noqa: N818 - told with 40
 
 
 class TooLate(MetroRayError, TimeoutError):  # noqa: N818 - told with 408
-    """The deadline passed before the network was free."""
+    """The time of a request was over before the network was free."""

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.datastructures import Headers, MutableHeaders
@@ -29,6 +30,7 @@ ACCESS_LOG = logging.getLogger("metro_ray.serve.access")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEYED = ("/v1/", "/metrics")
+_HARMLESS = ("GET", "HEAD", "OPTIONS")
 _GONE = 499
 """What logs and metrics count requests as whose client did not wait for an answer."""
 
@@ -41,8 +43,9 @@ class Gate:
         keys: who may ask.
         limiter: how often.
         metrics: counts.
-        allowed_hosts: names in the Host header that are answered; empty: all. Without keys this is
-            what keeps web pages of strangers out, whose names can be made to lead to 127.0.0.1.
+        allowed_hosts: names in the headers Host and Origin that are answered; empty: all. Without
+            keys this is what keeps web pages of strangers out, whose names can be made to lead to
+            127.0.0.1, and which may send forms there.
         body_limit: bytes by the beginning of the path, the longest that fits.
         tells_request_id: whether answers get the header.
     """
@@ -93,6 +96,9 @@ class Gate:
                 "(access.allowed_hosts)",
                 status=400,
             )
+        origin = headers.get("origin")
+        if self._hosts and origin is not None and passage.method not in _HARMLESS:
+            self._check_origin(origin)
         if path.startswith(_KEYED):
             caller = self._keys.caller(headers)
             if caller is not None:
@@ -105,6 +111,16 @@ class Gate:
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > passage.max_bytes:
             raise passage.too_large()
+
+    def _check_origin(self, origin: str) -> None:
+        """Browsers name the page that sends a form; they send it without asking us first."""
+        if (urlsplit(origin).hostname or "") not in self._hosts:
+            raise ApiError(
+                ErrorCode.BAD_REQUEST,
+                f"a page of {origin!r} may not ask; this service answers pages of "
+                f"{', '.join(self._hosts)} (access.allowed_hosts), and programs",
+                status=403,
+            )
 
     def _remember(self, passage: _Passage, scope: Scope) -> None:
         route = getattr(scope.get("route"), "path", "other")
@@ -129,6 +145,7 @@ class _Passage:
         self.status: int | None = None
         self.caller: str | None = None
         self.max_bytes = 0
+        self.method: str = scope["method"]
         self._scope = scope
         self._receive, self._send = receive, send
         self._start = time.perf_counter()
@@ -192,7 +209,7 @@ class _Passage:
         return {
             "time": round(time.time(), 3),
             "request_id": self.request_id,
-            "method": self._scope["method"],
+            "method": self.method,
             "path": self._scope["path"],
             "status": status,
             "error": code,

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from metro_ray.errors import MetroRayError
 from metro_ray.inference.result import MeshArrays
 from metro_ray.serve.engine import Ask, Reply, Served, Status, TooLate, VersionNotServed
 from metro_ray.serve.network import Mesh, ServedNetwork
+from metro_ray.serve.process import in_a_thread
 from metro_ray.serve.schema import Task
 from metro_ray.serve.settings import ModelChoice, ModelSettings
 from metro_ray.serve.sources import Found, fetch, find_checkpoint, version_of
 
 _LOG = logging.getLogger(__name__)
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
 
 
 class Item(NamedTuple):
@@ -40,7 +37,7 @@ class Item(NamedTuple):
     crop: UInt8[np.ndarray, "3 S S"]
     deadline: float
     since: float
-    """Of `time.perf_counter`."""
+    """Both of `time.perf_counter`."""
 
 
 class Done(NamedTuple):
@@ -83,8 +80,8 @@ class ModelHost:
     async def change(self, choice: ModelChoice) -> None:
         """Answer with other weights from now on.
 
-        What cannot be loaded changes nothing once something is served: it is logged and told by
-        `status`, while the versions before go on answering.
+        What cannot be loaded, for whatever reason, changes nothing once something is served: it is
+        logged and told by `status`, while the versions before go on answering.
 
         Raises:
             MetroRayError: the first weights cannot be loaded.
@@ -102,11 +99,11 @@ class ModelHost:
 
         Raises:
             VersionNotServed: `ask.version` is not loaded.
-            TooLate: the deadline passed in the queue.
+            TooLate: its time was over in the queue.
         """
         network = self._choose(ask)
         now = time.perf_counter()
-        items = [Item(network, crop, ask.deadline, now) for crop in ask.crops]
+        items = [Item(network, crop, now + ask.within_s, now) for crop in ask.crops]
         answers = await asyncio.gather(*(submit(item) for item in items))
         done: list[Done] = []
         for answer in answers:
@@ -176,7 +173,7 @@ class ModelHost:
         results: list[Done | TooLate | None] = [None] * len(items)
         groups: dict[int, list[int]] = {}
         for number, item in enumerate(items):
-            if time.time() > item.deadline:
+            if time.perf_counter() > item.deadline:
                 results[number] = TooLate("its time was over before the network was free")
             else:
                 groups.setdefault(id(item.network), []).append(number)
@@ -193,12 +190,18 @@ class ModelHost:
 
     async def _change(self, choice: ModelChoice) -> None:
         try:
-            line = await _in_a_thread(self._load_line, choice)
-        except MetroRayError as error:
-            self._problem = f"{choice.checkpoint}: {error}"
+            line = await in_a_thread(self._load_line, choice)
+        except Exception as error:
+            self._problem = f"{_names(choice)}: {error or type(error).__name__}"
             if self._line is None:
                 raise
-            _LOG.error("%s keeps its weights, the new ones cannot be loaded: %s", self.task, error)
+            known = isinstance(error, MetroRayError)
+            _LOG.error(
+                "%s keeps its weights, the new ones cannot be loaded: %s",
+                self.task,
+                self._problem,
+                exc_info=None if known else error,
+            )
             return
         before, self._line, self._problem = self._line, line, None
         self._keep(before, line)
@@ -241,30 +244,17 @@ class ModelHost:
         while True:
             await asyncio.sleep(pause_s * random.uniform(0.9, 1.1))
             try:
-                found = await _in_a_thread(find_checkpoint, choice.checkpoint)
-            except MetroRayError as error:
-                self._problem = str(error)
-                _LOG.warning("cannot follow %s: %s", choice.checkpoint, error)
+                found = await in_a_thread(find_checkpoint, choice.checkpoint)
+            except Exception as error:  # noqa: BLE001 - it may be there again next time
+                self._problem = f"{_names(choice)}: {error or type(error).__name__}"
+                _LOG.warning("cannot follow %s: %s", choice.checkpoint, self._problem)
                 continue
             async with self._changing:
                 if self._line is None or found.stamp != self._line.stamp:
                     await self._change(choice)
+                else:
+                    self._problem = None
 
 
-async def _in_a_thread(work: Callable[[_Given], _Made], given: _Given) -> _Made:
-    """Run off the event loop, in a thread that ends.
-
-    A thread that has run a network keeps OpenMP threads of its own for as long as it lives. With
-    more of them than CPUs, libgomp no longer lets any wait actively: each pass of the thread that
-    answers takes a quarter longer (HRNet-W64, batch 1, two CPUs: 470 ms instead of 360).
-    """
-    thread = ThreadPoolExecutor(1, thread_name_prefix="loading")
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work, given)
-    finally:
-        thread.shutdown(wait=False)
-
-
-def limit_threads(settings: ModelSettings) -> None:
-    """Let PyTorch compute with as many threads as the replica has CPUs."""
-    torch.set_num_threads(settings.cpu_threads or math.ceil(settings.cpus))
+def _names(choice: ModelChoice) -> str:
+    return " and ".join(name for name in (choice.checkpoint, choice.candidate) if name)

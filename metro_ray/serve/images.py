@@ -70,7 +70,7 @@ def open_image(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
 
     Args:
         data: the file.
-        max_pixels: more are refused before they are decoded.
+        max_pixels: more are refused before they are decoded, which is what is left of a request's.
 
     Raises:
         ApiError: no image, too many pixels, or a shape that cannot be cropped.
@@ -79,8 +79,8 @@ def open_image(data: bytes, max_pixels: int) -> UInt8[np.ndarray, "H W 3"]:
     if width * height > max_pixels:
         raise ApiError(
             ErrorCode.TOO_MANY_PIXELS,
-            f"the image has {width} x {height} pixels, {max_pixels} are accepted: scale it down "
-            "(the network sees 224 x 224 of each person)",
+            f"the image has {width} x {height} pixels, {max_pixels} are accepted here: scale it "
+            "down (the network sees 224 x 224 of each person), or send fewer images at once",
         )
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ApiError(

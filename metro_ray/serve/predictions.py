@@ -187,7 +187,7 @@ class Predictions:
     ) -> tuple[bytes, Reply]:
         ask = Ask(
             crops=stack_crops(images),
-            deadline=time.time() + timeout_s,
+            within_s=timeout_s,
             draw=random.random(),
             version=version,
             vertices=wanted.needs_vertices,

@@ -21,25 +21,30 @@ from metro_ray.serve.images import open_image
 from metro_ray.serve.network import Mesh
 from metro_ray.serve.problems import ApiError
 from metro_ray.serve.requests import Wanted, WantedImage
-from metro_ray.serve.schema import ErrorCode, Task
+from metro_ray.serve.schema import ErrorCode, Format, Task
 
+MAX_DRAWN_PIXELS = 16_000_000
+"""Of an image that overlays and depth are drawn for; rays are cast on the CPU."""
 _MAX_BOX = 4
 """Side of a person's square over the longer side of the image; larger ones show next to nothing of
 the image, and cost memory."""
 
 
 class OpenImage(NamedTuple):
-    """A decoded image and the people cut out of it."""
+    """An image and the people cut out of it."""
 
-    pixels: UInt8[np.ndarray, "H W 3"]
+    width: int
+    height: int
+    """As it is shown, pixels."""
     subjects: tuple[Subject, ...]
     camera: CameraSource
+    pixels: UInt8[np.ndarray, "H W 3"] | None
+    """RGB, where the answer shows them: a decoded image is large, and waits with its request."""
 
     @property
     def intrinsics(self) -> Intrinsics:
         """Given or assumed."""
-        height, width = self.pixels.shape[:2]
-        return self.camera.for_picture(width, height)
+        return self.camera.for_picture(self.width, self.height)
 
 
 def open_images(wanted: Wanted, task: Task, side: int, max_pixels: int) -> list[OpenImage]:
@@ -49,7 +54,7 @@ def open_images(wanted: Wanted, task: Task, side: int, max_pixels: int) -> list[
         wanted: by a request.
         task: decides what hands mean.
         side: of the crops, pixels.
-        max_pixels: of an image.
+        max_pixels: of all images together.
 
     Raises:
         ApiError: an image or a box that cannot be used; says which.
@@ -58,11 +63,13 @@ def open_images(wanted: Wanted, task: Task, side: int, max_pixels: int) -> list[
     opened: list[OpenImage] = []
     for number, image in enumerate(wanted.images):
         try:
-            opened.append(_open(image, task, side, max_pixels))
+            pixels = open_image(image.data, max_pixels)
+            opened.append(cut_people(pixels, image, task, side, kind=wanted.format))
         except ApiError as error:
             if not several:
                 raise
             raise ApiError(error.code, f"images.{number}: {error.message}") from error
+        max_pixels -= opened[-1].width * opened[-1].height
     return opened
 
 
@@ -101,12 +108,13 @@ def place_people(images: Sequence[OpenImage], arrays: MeshArrays, mesh: Mesh) ->
     return placed
 
 
-def _open(image: WantedImage, task: Task, side: int, max_pixels: int) -> OpenImage:
-    return cut_people(open_image(image.data, max_pixels), image, task, side)
-
-
 def cut_people(
-    pixels: UInt8[np.ndarray, "H W 3"], image: WantedImage, task: Task, side: int
+    pixels: UInt8[np.ndarray, "H W 3"],
+    image: WantedImage,
+    task: Task,
+    side: int,
+    *,
+    kind: Format,
 ) -> OpenImage:
     """The people of a decoded image.
 
@@ -115,15 +123,23 @@ def cut_people(
         image: whom to look for; its data is not used.
         task: decides what hands mean.
         side: of the crops, pixels.
+        kind: of the answer; an image that it does not show is let go.
 
     Raises:
-        ApiError: a box that cannot be used; says which.
+        ApiError: a box that cannot be used; says which. Or the image is too large to be drawn on.
     """
+    height, width = pixels.shape[:2]
+    if kind in ("png", "depth") and width * height > MAX_DRAWN_PIXELS:
+        raise ApiError(
+            ErrorCode.TOO_MANY_PIXELS,
+            f"the image has {width} x {height} pixels; overlays and depth are drawn for up to "
+            f"{MAX_DRAWN_PIXELS}: scale it down, or ask for json, npz or a mesh",
+        )
     subjects = tuple(
         _cut(pixels, person, image.hand, task, side, f"box {number}")
         for number, person in enumerate(image.people)
     )
-    return OpenImage(pixels, subjects, image.camera)
+    return OpenImage(width, height, subjects, image.camera, pixels if kind == "png" else None)
 
 
 def _cut(

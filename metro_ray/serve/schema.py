@@ -180,6 +180,11 @@ class ModelList(BaseModel):
     """Answer of /v1/models."""
 
     models: list[ModelCard]
+    problems: dict[Task, str] = Field(
+        default_factory=dict,
+        description="why the last change of weights did not happen, by task; what answered before "
+        "goes on",
+    )
     jobs: bool = Field(default=True, description="whether /v1/jobs takes work")
 
 

@@ -124,7 +124,7 @@ class Limits(Settings):
 
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1024)
-    """Of an image, told from its header before it is decoded."""
+    """Of a request's images together, told from their headers before they are decoded."""
     max_images: int = Field(default=16, ge=1)
     """In a JSON request."""
     max_people: int = Field(default=32, ge=1)

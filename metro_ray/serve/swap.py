@@ -11,7 +11,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from metro_ray.errors import ConfigError, ResourceError
 from metro_ray.serve.schema import Task
@@ -117,8 +117,17 @@ def swap(dashboard: str, task: Task, changes: Mapping[str, Any]) -> str:
     return f"http://{http['host']}:{http['port']}"
 
 
-def answering(url: str, task: Task, key: str | None) -> list[str]:
-    """Versions of a task that a service says it answers with; empty while it does not answer.
+class Answering(NamedTuple):
+    """What a service says about a task."""
+
+    versions: tuple[str, ...] = ()
+    """That answer; none while the service does not."""
+    problem: str | None = None
+    """Why the last change of weights did not happen."""
+
+
+def answering(url: str, task: Task, key: str | None) -> Answering:
+    """What a service says about a task.
 
     Args:
         url: of the service.
@@ -130,21 +139,43 @@ def answering(url: str, task: Task, key: str | None) -> list[str]:
         request.add_header("Authorization", f"Bearer {key}")
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
-            models = json.load(response)["models"]
+            told = json.load(response)
     except OSError:
-        return []
-    return [model["version"] for model in models if model["task"] == task]
+        return Answering()
+    versions = tuple(model["version"] for model in told["models"] if model["task"] == task)
+    return Answering(versions, told.get("problems", {}).get(task))
 
 
-def wait_for(url: str, task: Task, version: str, key: str | None, timeout_s: float) -> bool:
+def wait_for(
+    url: str, task: Task, version: str, checkpoint: str, key: str | None, timeout_s: float
+) -> None:
     """Wait until a version answers, several times in a row since replicas take turns.
 
-    Returns:
-        False where it does not in time.
+    Args:
+        url: of the service.
+        task: which.
+        version: to wait for.
+        checkpoint: the name that it was asked for with.
+        key: API key, where the service wants one.
+        timeout_s: how long.
+
+    Raises:
+        ResourceError: it cannot be loaded, or does not answer in time.
     """
     end = time.monotonic() + timeout_s
     in_a_row = 0
-    while time.monotonic() < end and in_a_row < _IN_A_ROW:
-        in_a_row = in_a_row + 1 if version in answering(url, task, key) else 0
+    while in_a_row < _IN_A_ROW:
+        found = answering(url, task, key)
+        names, _, reason = (found.problem or "").partition(": ")
+        if checkpoint in names:
+            raise ResourceError(
+                f"a replica cannot load {checkpoint}: {reason}. What answered before goes on "
+                "answering"
+            )
+        if time.monotonic() > end:
+            raise ResourceError(
+                f"{version} of {task} does not answer at {url} after {timeout_s:.0f} s: the log of "
+                "the replicas says why. What answered before goes on answering"
+            )
+        in_a_row = in_a_row + 1 if version in found.versions else 0
         time.sleep(_POLL_S)
-    return in_a_row == _IN_A_ROW

@@ -22,7 +22,7 @@ CROP = np.random.default_rng(0).integers(0, 256, (1, 3, 224, 224), np.uint8)
 
 
 def ask(**changes):
-    return Ask(**{"crops": CROP, "deadline": time.time() + 60, "draw": 0.5} | changes)
+    return Ask(**{"crops": CROP, "within_s": 60.0, "draw": 0.5} | changes)
 
 
 def choice(checkpoint, **more):
@@ -126,6 +126,47 @@ def test_weights_that_cannot_be_loaded_leave_the_service_as_it_is(
     asyncio.run(main())
 
 
+def test_whatever_goes_wrong_with_new_weights_the_service_stays(
+    engine, other_body_checkpoint, monkeypatch, caplog
+):
+    class NoMemory:
+        def __init__(self, *_):
+            raise RuntimeError("out of memory")
+
+    async def main():
+        await engine.start()
+        before = await engine.status()
+        with monkeypatch.context() as patched:
+            patched.setattr("metro_ray.serve.host.ServedNetwork", NoMemory)
+            await engine.change(choice(other_body_checkpoint))
+        status = await engine.status()
+        assert status.served == before.served
+        assert status.problem == f"{other_body_checkpoint}: out of memory"
+        assert "Traceback" in caplog.text
+        await engine.change(choice(other_body_checkpoint))
+        assert (await engine.status()).problem is None
+
+    asyncio.run(main())
+
+
+def test_following_goes_on_after_a_failure(engine, body_checkpoint, monkeypatch):
+    async def main():
+        await engine.start()
+        with monkeypatch.context() as patched:
+            patched.setattr("metro_ray.serve.host.find_checkpoint", {}.__getitem__)  # KeyError
+            await engine.change(choice(body_checkpoint, follow_s=1.0))
+            await until(lambda status: status.problem is not None)
+        await until(lambda status: status.problem is None)
+
+    async def until(seen):
+        end = time.monotonic() + 20
+        while not seen(await engine.status()):
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+
+
 def test_the_first_weights_must_load(tmp_path):
     engine = LocalEngine("body", ModelSettings(checkpoint=str(tmp_path)))
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
@@ -160,7 +201,7 @@ def test_people_whose_request_is_over_are_not_computed(engine):
     async def main():
         await engine.start()
         with pytest.raises(TooLate):
-            await engine.predict(ask(deadline=time.time() - 1))
+            await engine.predict(ask(within_s=-1.0))
 
     asyncio.run(main())
 

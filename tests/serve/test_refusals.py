@@ -55,6 +55,15 @@ def test_a_decompression_bomb_is_refused_by_its_header(client):
     assert time.perf_counter() - start < 1.0
 
 
+def test_the_images_of_a_request_share_the_pixels_that_it_may_have(make_client, jpeg, photo):
+    height, width = photo.shape[:2]
+    client = make_client(limits={"max_pixels": int(2.5 * width * height)})
+    image = {"data": base64.b64encode(jpeg).decode()}
+    assert client.post("/v1/body", json={"images": [image] * 2}).status_code == 200
+    answer = client.post("/v1/body", json={"images": [image] * 3})
+    refused(answer, 413, "too_many_pixels", "images.2", f"{width} x {height}", "fewer images")
+
+
 def test_a_stripe_that_would_grow_when_resized(client, photo):
     stripe = encoded(photo[:2].repeat(1, axis=0), "png")
     refused(client.post("/v1/body", content=stripe, headers=IMAGE), 400, "bad_image", "cut it")
@@ -149,6 +158,23 @@ def test_hosts_of_others_are_not_answered_without_keys(client):
     answer = client.get("/healthz", headers={"Host": "evil.example:8000"})
     refused(answer, 400, "bad_request", "evil.example", "allowed_hosts")
     assert client.get("/healthz", headers={"Host": "127.0.0.1:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"]
+)
+def test_forms_of_strangers_pages_are_not_answered_without_keys(client, jpeg, origin):
+    form = {"files": {"image": ("a.jpg", jpeg, "image/jpeg")}, "headers": {"Origin": origin}}
+    refused(client.post("/v1/body", **form), 403, "bad_request", origin, "allowed_hosts")
+    jobs = {"files": {"files": ("a.jpg", jpeg, "image/jpeg")}, "data": {"task": "body"}}
+    answer = client.post("/v1/jobs", **jobs, headers={"Origin": origin})
+    refused(answer, 403, "bad_request", origin)
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1:8000", "http://localhost:3000"])
+def test_forms_of_pages_of_this_machine_are_answered(client, jpeg, origin):
+    answer = client.post("/v1/body", content=jpeg, headers=IMAGE | {"Origin": origin})
+    assert answer.status_code == 200
 
 
 def test_overload_is_told_at_once_and_passes(make_client, engines, jpeg):

@@ -110,7 +110,8 @@ def test_two_versions_share_the_requests(ray_session, service, http, jpeg, other
     url = swap(ray_session, "body", candidate)  # as `metro-ray serve-swap` does
     try:
         assert url == service[0]
-        assert wait_for(url, "body", version_of(other_body_checkpoint), None, 60)
+        version, name = version_of(other_body_checkpoint), str(other_body_checkpoint)
+        wait_for(url, "body", version, name, None, 60)
         cards = [c for c in http.get("/v1/models").json()["models"] if c["task"] == "body"]
         assert [card["traffic"] for card in cards] == [0.5, 0.5]
         seen = [
@@ -125,9 +126,9 @@ def test_two_versions_share_the_requests(ray_session, service, http, jpeg, other
     finally:
         swap(ray_session, "body", {"candidate": None, "candidate_share": 0.0})
     end = time.monotonic() + 60
-    while time.monotonic() < end and len(answering(url, "body", None)) != 1:
+    while time.monotonic() < end and len(answering(url, "body", None).versions) != 1:
         time.sleep(0.2)
-    assert answering(url, "body", None) == [cards[0]["version"]]
+    assert answering(url, "body", None).versions == (cards[0]["version"],)
 
 
 def test_a_job_runs_on_the_replicas(http, jpeg):

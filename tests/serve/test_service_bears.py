@@ -84,9 +84,11 @@ def test_weights_that_cannot_be_loaded_change_nothing(
     broken = shutil.copytree(body_checkpoint, tmp_path / "broken")
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    status, said = swap_command("body", broken, "--timeout", "8")
-    assert status == 1, said
-    assert "the log of the replicas says why. What answered before goes on answering" in said
+    status, said = swap_command("body", broken, "--timeout", "60")
+    assert status == 2, said
+    assert f"a replica cannot load {broken}: " in said
+    assert "What answered before goes on answering" in said
+    assert "body" in httpx.get(f"{url}/v1/models").json()["problems"]
     assert shares(url) == {first: 1.0}
     answer = httpx.post(
         f"{url}/v1/body", content=jpeg, headers={"Content-Type": "image/jpeg"}, timeout=30
