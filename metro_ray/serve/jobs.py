@@ -255,7 +255,9 @@ class JobRunner:
             )
 
     def _cut(self, record: Record, pixels: UInt8[np.ndarray, "H W 3"]) -> OpenImage:
-        return cut_people(pixels, record.wanted.images[0], record.task, IMAGE_SIZE)
+        return cut_people(
+            pixels, record.wanted.images[0], record.task, IMAGE_SIZE, kind=record.wanted.format
+        )
 
     def _drop(self, record: Record) -> None:
         shutil.rmtree(record.folder, ignore_errors=True)
