@@ -46,7 +46,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="JSON file")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--images", type=int, default=240, help="training images of a trial")
+    parser.add_argument("--images", type=int, default=200, help="training images of a trial")
     arguments = parser.parse_args()
     machine = about("ray", "torch", "optuna")
     started = time.perf_counter()
