@@ -17,7 +17,7 @@ def run(argv: Sequence[str]) -> int:
         raise ConfigError(f"--out {target} must be the name of a file that ends in .onnx")
     if target.exists() and not arguments.overwrite:
         raise ConfigError(f"{target} exists: name another file, or add --overwrite")
-    from metro_ray.serve.network import write_onnx
+    from metro_ray.inference.onnx_export import write_onnx
     from metro_ray.serve.sources import fetch, find_checkpoint, version_of
     from metro_ray.training.checkpoint import load_predictor_parts
 

@@ -26,6 +26,7 @@ from metro_ray.models.fold import fold_batch_norm
 if TYPE_CHECKING:
     from metro_ray.bodies import BodyModel
     from metro_ray.models import Metro
+    from metro_ray.training.checkpoint import PredictorParts
 
 _OPSET = 20
 _EXAMPLE_BATCH = 2
@@ -58,6 +59,30 @@ class _CropsToMeshes(nn.Module):
         # The camera is for the mesh as predicted; its root moves into the translation.
         cameras = prediction.camera + nn.functional.pad(root[:, 0, :2], (1, 0))
         return vertices - root, joints, cameras, self.triangles.clone()
+
+
+def write_onnx(parts: PredictorParts, version: str, path: Path) -> OnnxCard:
+    """A checkpoint as an ONNX file, see `export_onnx`.
+
+    Args:
+        parts: of the checkpoint.
+        version: of its weights, see `version_of`.
+        path: of the file.
+
+    Raises:
+        ConfigError: the extra `onnx` is missing, or this network cannot be written.
+    """
+    spec = parts.body.spec
+    card = OnnxCard(
+        version=version,
+        body_model=spec.name,
+        kind=spec.kind,
+        arch=parts.config.model.arch,
+        image_size=parts.config.data.image_size,
+        joint_names=tuple(spec.joints.names),
+    )
+    export_onnx(parts.model, parts.body, path, card)
+    return card
 
 
 def export_onnx(model: Metro, body: BodyModel, path: Path, card: OnnxCard) -> None:

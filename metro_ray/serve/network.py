@@ -23,13 +23,11 @@ from torch import nn
 
 from metro_ray.bodies.spec import MeshSpec
 from metro_ray.errors import CheckpointError, ConfigError
-from metro_ray.inference.onnx_export import export_onnx
-from metro_ray.inference.onnx_network import OnnxCard, OnnxNetwork
+from metro_ray.inference.onnx_export import write_onnx
+from metro_ray.inference.onnx_network import OnnxNetwork
 from metro_ray.inference.predictor import Predictor
 from metro_ray.inference.result import MeshArrays
-from metro_ray.models import Metro
-from metro_ray.models.encoder import Encoder
-from metro_ray.models.fold import fold_batch_norm
+from metro_ray.models.optimise import optimised
 from metro_ray.models.precision import Precision
 from metro_ray.serve.schema import Task
 from metro_ray.serve.sources import version_of
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _ROUNDS = 3
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,61 +188,10 @@ class ServedNetwork:
         return np.zeros((size, 3, side, side), np.uint8)
 
 
-def write_onnx(parts: PredictorParts, version: str, path: Path) -> OnnxCard:
-    """A checkpoint as an ONNX file, see `export_onnx`.
-
-    Args:
-        parts: of the checkpoint.
-        version: of its weights, see `version_of`.
-        path: of the file.
-
-    Raises:
-        ConfigError: the extra `onnx` is missing, or this network cannot be written.
-    """
-    spec = parts.body.spec
-    card = OnnxCard(
-        version=version,
-        body_model=spec.name,
-        kind=spec.kind,
-        arch=parts.config.model.arch,
-        image_size=parts.config.data.image_size,
-        joint_names=tuple(spec.joints.names),
-    )
-    export_onnx(parts.model, parts.body, path, card)
-    return card
-
-
 def batch_sizes(largest: int) -> tuple[int, ...]:
     """Powers of two below the largest batch, and it."""
     powers = [2**i for i in range(math.ceil(math.log2(largest)))]
     return (*powers, largest)
-
-
-def optimised(model: Metro, precision: str) -> Metro:
-    """The same network with folded BatchNorm, channels-last and, for halves, converted weights.
-
-    What `Metro` computes in float32 under autocast (coordinates, camera, up-sampling) keeps its
-    float32 weights.
-
-    Args:
-        model: in evaluation mode; is changed.
-        precision: fp32, bf16 or fp16.
-    """
-    model.backbone = fold_batch_norm(model.backbone)
-    model.requires_grad_(False)
-    if precision in _HALF:
-        for layer in _half_layers(model):
-            layer.to(_HALF[precision])
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def _half_layers(model: Metro) -> list[nn.Module]:
-    layers: list[nn.Module] = [m for m in model.backbone.modules() if isinstance(m, nn.Conv2d)]
-    for encoder in model.cascade.encoders:
-        assert isinstance(encoder, Encoder)
-        in_float32 = {encoder.projection, encoder.residual} if encoder.float32_output else set()
-        layers += [m for m in encoder.modules() if isinstance(m, nn.Linear) and m not in in_float32]
-    return layers
 
 
 def _device(settings: ModelSettings) -> torch.device:

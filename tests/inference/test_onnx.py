@@ -9,9 +9,8 @@ import torch
 
 from metro_ray.errors import CheckpointError, ConfigError
 from metro_ray.inference import Predictor
-from metro_ray.inference.onnx_export import export_onnx
+from metro_ray.inference.onnx_export import export_onnx, write_onnx
 from metro_ray.inference.onnx_network import OnnxCard, OnnxNetwork
-from metro_ray.serve.network import write_onnx
 from metro_ray.training.checkpoint import load_predictor_parts
 from tests.served import write_checkpoint
 

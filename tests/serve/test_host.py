@@ -11,9 +11,10 @@ import torch
 
 from metro_ray.errors import CheckpointError
 from metro_ray.inference import Predictor
+from metro_ray.models.optimise import optimised
 from metro_ray.serve.engine import Ask, TooLate, VersionNotServed
 from metro_ray.serve.local import LocalEngine
-from metro_ray.serve.network import ServedNetwork, batch_sizes, optimised
+from metro_ray.serve.network import ServedNetwork, batch_sizes
 from metro_ray.serve.settings import ModelChoice, ModelSettings
 from metro_ray.serve.sources import version_of
 from metro_ray.training.checkpoint import load_predictor_parts
