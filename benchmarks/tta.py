@@ -31,6 +31,7 @@ from metro_ray.config.load import load_config
 from metro_ray.data.rows import Row
 from metro_ray.evaluation.tta import PLAIN_VIEW, ViewFusion, fused_views, metro_views, single_view
 from metro_ray.evaluation.tta_pass import ViewLoader, ViewPredictor
+from metro_ray.models.optimise import optimised
 from metro_ray.training.builders import build_model
 
 VARIANTS = {
@@ -100,6 +101,8 @@ def measure(name, arch, num_images, num_views):
     rows = [make_row(number, body.spec) for number in range(num_images)]
     started_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     options = dict(VARIANTS[name])
+    if options.get("precision") == "bf16":
+        model = optimised(model, "bf16")  # as a prediction job does
     views = some_views(num_views)
     load = ViewLoader(body.spec, fused_views(views), crop_mode=options.pop("crop_mode", "metro"))
     warm_up = np.zeros((1, 8, 3, 224, 224), np.uint8)

@@ -93,6 +93,7 @@ class PredictActor:
         from metro_ray.cluster.machine import physical_cores
         from metro_ray.config.load import from_dict
         from metro_ray.evaluation.tta_pass import ViewPredictor
+        from metro_ray.models.optimise import optimised
         from metro_ray.models.weights_io import load_weights
         from metro_ray.training.builders import build_model
 
@@ -102,10 +103,13 @@ class PredictActor:
         body = load_body(settings.model.mesh, settings.assets.root)
         model = build_model(settings, body)
         load_weights(model, settings.run.resume_checkpoint)
+        model.eval()
+        if settings.optim.precision != "fp32":  # float32 predicts exactly as training validates
+            model = optimised(model, settings.optim.precision)
         self._spec = body.spec
         self._is_fused = views.is_fused
         self._predict = ViewPredictor(
-            model.eval(),
+            model,
             body,
             views,
             "cuda" if use_gpu else "cpu",
