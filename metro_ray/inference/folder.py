@@ -118,10 +118,9 @@ def predict_pictures(
 
 def checkpoint_mark(folder: Path) -> dict[str, str]:
     """What tells the predictions of one checkpoint from those of another."""
-    from metro_ray.training.checkpoint_meta import META
+    from metro_ray.training.checkpoint_meta import WEIGHTS
 
-    digest = hashlib.sha256((folder / META).read_bytes()).hexdigest()
-    return {"path": str(folder.resolve()), "meta_sha256": digest[:16]}
+    return {"path": str(folder.resolve()), "weights_sha256": _sha256(folder / WEIGHTS)}
 
 
 def is_finished(record: Path, settings: dict[str, Any]) -> bool:
@@ -173,7 +172,7 @@ def request_settings(
     """What the output of a picture or video depends on, for JSON."""
     output = request.settings
     return {
-        "file_bytes": source.path.stat().st_size,
+        "file_sha256": _sha256(source.path),
         "boxes": request.boxes.digest(source),
         "checkpoint": checkpoint,
         "precision": request.predictor.precision,
@@ -184,6 +183,11 @@ def request_settings(
         "attention": output.attention,
         "camera": [output.camera.note, output.camera.focal_px, output.camera.intrinsics],
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _ahead(

@@ -9,11 +9,12 @@ import torch
 from side_sensitive import SideSensitive
 from toys import TOY_BODY, ToyBody
 
+from metro_ray.errors import DataError
 from metro_ray.inference import Predictor, folder
 from metro_ray.inference.inputs import Boxes, Source
 from metro_ray.inference.people import OutputSettings, Request
 
-MARK = {"path": "x", "meta_sha256": "y"}
+MARK = {"path": "x", "weights_sha256": "y"}
 
 
 def _frame(number):
@@ -87,3 +88,26 @@ def test_a_mesh_without_a_place_before_the_camera_is_refused_unless_the_root_wil
     assert reasons[1] == ""
     record = json.loads((tmp_path / "root" / "p_png" / "people.json").read_text())
     assert record["people"][0]["translation_m"] is None
+
+
+def test_another_picture_of_the_same_size_in_bytes_is_not_taken_for_the_finished_one(
+    request_, tmp_path
+):
+    path, out = tmp_path / "p.bmp", tmp_path / "out"
+    cv2.imwrite(str(path), _frame(1))
+    source, size = Source(path, path.name), path.stat().st_size
+    list(folder.predict_pictures([source], request_, out, MARK, folder.Tally(), lambda _: None))
+    assert folder.unfinished([source], request_, out, MARK) == []
+    cv2.imwrite(str(path), _frame(2))
+    assert path.stat().st_size == size
+    with pytest.raises(DataError, match=r"other settings \(file_sha256\)"):
+        folder.unfinished([source], request_, out, MARK)
+
+
+def test_weights_tell_checkpoints_apart(tmp_path):
+    (tmp_path / "meta.json").write_text("{}")
+    marks = []
+    for weights in (b"one", b"two", b"one"):
+        (tmp_path / "model.safetensors").write_bytes(weights)
+        marks.append(folder.checkpoint_mark(tmp_path))
+    assert marks[0] == marks[2] != marks[1]

@@ -16,7 +16,7 @@ from metro_ray.inference.smoothing import OneEuroSettings
 from metro_ray.inference.video import VideoSettings, VideoTally, predict_video
 from metro_ray.inference.video_files import VideoReader, VideoWriter
 
-MARK = {"path": "x", "meta_sha256": "y"}
+MARK = {"path": "x", "weights_sha256": "y"}
 SIZE = (96, 64)
 
 
