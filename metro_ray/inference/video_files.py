@@ -43,6 +43,8 @@ class VideoReader:
         self.fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise DataError(f"{path} does not say its frame rate: convert it to a video that does")
+        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.num_announced = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def frames(self, every: int, max_frames: int | None) -> Iterator[Frame]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -81,14 +82,14 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
                 ErrorCode.UNSUPPORTED_MEDIA_TYPE,
                 f"Content-Type is {media_type or 'missing'}; expected {', '.join(_FORM)}",
             )
-        folder = runner.make_folder()
-        try:
-            paced = Request(request.scope, _Paced(request.receive, args).receive)
-            async with paced.form(
-                max_files=args.jobs.max_files,
-                max_fields=len(JobFields.model_fields),
-                max_part_size=MAX_FIELD_BYTES,
-            ) as sent:
+        paced = Request(request.scope, _Paced(request.receive, args).receive)
+        form = paced.form(
+            max_files=args.jobs.max_files,
+            max_fields=len(JobFields.model_fields),
+            max_part_size=MAX_FIELD_BYTES,
+        )
+        with runner.admitted() as folder, _broken_forms_told():
+            async with form as sent:
                 values = {name: value for name, value in sent.items() if name != _FILES}
                 fields = validated(JobFields, values)
                 if fields.task not in args.models:
@@ -98,12 +99,6 @@ def job_routes(runner: JobRunner, args: ServeArgs) -> APIRouter:
                 check(wanted, fields.task)
                 uploads = await _keep(sent, folder)
             return runner.submit(fields.task, wanted, folder, uploads, _owner(request))
-        except HTTPException as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise broken_form(error) from error
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
 
     @router.get("/{job_id}")
     async def state(job_id: str, request: Request) -> Job:
@@ -143,6 +138,14 @@ def no_job_routes() -> APIRouter:
         )
 
     return router
+
+
+@contextmanager
+def _broken_forms_told() -> Iterator[None]:
+    try:
+        yield
+    except HTTPException as error:
+        raise broken_form(error) from error
 
 
 class _Paced:

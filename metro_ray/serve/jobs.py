@@ -13,14 +13,14 @@ import logging
 import re
 import shutil
 import tempfile
-import time
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -37,6 +37,7 @@ from metro_ray.serve.schema import ENDINGS, ErrorCode, Job, JobState, Task
 from metro_ray.serve.settings import Jobs, Limits
 
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _AT_ONCE = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 RESULT, REPORT = "result.zip", "report.json"
@@ -72,7 +73,6 @@ class Record:
     done: int = 0
     total: int | None = None
     error: str | None = None
-    ended: float | None = None
     failures: dict[str, str] = field(default_factory=dict)
     versions: set[str] = field(default_factory=set)
     work: asyncio.Task[None] | None = None
@@ -96,22 +96,33 @@ class JobRunner:
         self._settings = settings
         self._limits = limits
         self._records: dict[str, Record] = {}
+        self._uploading = 0
         self._one_at_a_time = asyncio.Lock()
 
-    def make_folder(self) -> Path:
-        """A place for the files of a new job.
+    @contextmanager
+    def admitted(self) -> Iterator[Path]:
+        """A place in the line and a folder for the files of a new job, while they come.
+
+        The folder goes if they do not come to a job.
 
         Raises:
-            ApiError: too many jobs are waiting.
+            ApiError: too many jobs are waiting or coming.
         """
-        self._forget_old()
         waiting = sum(record.state in ("queued", "running") for record in self._records.values())
-        if waiting >= self._settings.max_queued:
+        if waiting + self._uploading >= self._settings.max_queued:
             raise overloaded(self._limits.retry_after_s)
         base = self._settings.folder
         if base is not None:
             Path(base).mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="metro-job-", dir=base))
+        folder = Path(tempfile.mkdtemp(prefix="metro-job-", dir=base))
+        self._uploading += 1
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self._uploading -= 1
 
     def submit(
         self, task: Task, wanted: Wanted, folder: Path, uploads: Sequence[Upload], owner: str | None
@@ -121,7 +132,7 @@ class JobRunner:
         Args:
             task: what to predict.
             wanted: format, and whom to look for in each image.
-            folder: from `make_folder`; belongs to the job from now on.
+            folder: from `admitted`; belongs to the job from now on.
             uploads: images, or one video.
             owner: who may see it.
         """
@@ -136,7 +147,6 @@ class JobRunner:
         Raises:
             ApiError: there is none, or it is somebody else's.
         """
-        self._forget_old()
         record = self._records.get(job_id)
         if record is None or record.owner != owner:
             raise ApiError(
@@ -179,20 +189,21 @@ class JobRunner:
         except Exception:  # noqa: BLE001 - told by the state, and logged
             _LOG.exception("job %s failed", record.id)
             record.state, record.error = "failed", "the server failed; its log has the reason"
-        record.ended = time.monotonic()
         if record.state != "done":
             shutil.rmtree(record.folder, ignore_errors=True)
+        asyncio.get_running_loop().call_later(self._settings.keep_s, self._drop, record)
 
     async def _predict(self, record: Record) -> None:
-        in_thread = self._predictions.in_thread
-        pictures = await in_thread(lambda: self._pictures(record))
-        with zipfile.ZipFile(record.folder / RESULT, "w", zipfile.ZIP_DEFLATED) as archive:
-            while lot := await in_thread(lambda: list(islice(pictures, _AT_ONCE))):
+        with (
+            zipfile.ZipFile(record.folder / RESULT, "w", zipfile.ZIP_DEFLATED) as archive,
+            closing(self._pictures(record)) as pictures,
+        ):
+            while lot := await self._to_its_end(lambda: list(islice(pictures, _AT_ONCE))):
                 answers = await asyncio.gather(*(self._one(record, each) for each in lot))
                 for picture, answer in zip(lot, answers, strict=True):
                     if answer is not None:
                         name = f"{picture.name}.{ENDINGS[record.wanted.format]}"
-                        await in_thread(lambda n=name, a=answer: archive.writestr(n, a))
+                        await self._to_its_end(lambda n=name, a=answer: archive.writestr(n, a))
             record.total = record.done  # a video may end before it says
             if record.done == len(record.failures):
                 reason = next(iter(record.failures.values()), "no image was sent")
@@ -208,6 +219,15 @@ class JobRunner:
         for upload in record.uploads:
             upload.path.unlink(missing_ok=True)
 
+    async def _to_its_end(self, work: Callable[[], _T]) -> _T:
+        """Run in a thread, and wait for it when cancelled: what it works on is closed next."""
+        running = asyncio.ensure_future(self._predictions.in_thread(work))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.wait([running])
+            raise
+
     async def _one(self, record: Record, picture: _Picture) -> bytes | None:
         """The answer for one image; None where it cannot be used, which the report tells."""
         try:
@@ -222,37 +242,33 @@ class JobRunner:
             record.versions.add(version)
         return body
 
-    def _pictures(self, record: Record) -> Iterator[_Picture]:
+    def _pictures(self, record: Record) -> Generator[_Picture]:
         """What is to be predicted; counts it where that is known."""
         first = record.uploads[0]
         if len(record.uploads) == 1 and is_video(first.path):
-            return self._frames(record, first)
+            yield from self._frames(record, first)
+            return
         record.total = len(record.uploads)
-        return iter(
-            [
-                _Picture(
-                    f"{number:05d}_{safe_name(upload.name)}",
-                    lambda upload=upload: [
-                        self._cut(
-                            record, open_image(upload.path.read_bytes(), self._limits.max_pixels)
-                        )
-                    ],
-                )
-                for number, upload in enumerate(record.uploads)
-            ]
-        )
-
-    def _frames(self, record: Record, upload: Upload) -> Iterator[_Picture]:
-        reader = VideoReader(upload.path)
-        record.total = min(reader.num_expected(1, None), self._settings.max_frames) or None
-        for frame in reader.frames(1, self._settings.max_frames):
-            height, width = frame.image.shape[:2]
-            if height * width > self._limits.max_pixels:
-                raise DataError(f"the video's frames of {width} x {height} have too many pixels")
+        most = self._limits.max_pixels
+        for number, upload in enumerate(record.uploads):
             yield _Picture(
-                f"frame_{frame.number:06d}",
-                lambda image=frame.image: [self._cut(record, image)],
+                f"{number:05d}_{safe_name(upload.name)}",
+                lambda path=upload.path: [self._cut(record, open_image(path.read_bytes(), most))],
             )
+
+    def _frames(self, record: Record, upload: Upload) -> Generator[_Picture]:
+        with closing(VideoReader(upload.path)) as reader:
+            if reader.width * reader.height > self._limits.max_pixels:
+                raise DataError(
+                    f"the video's frames of {reader.width} x {reader.height} pixels are too large; "
+                    f"{self._limits.max_pixels} pixels are accepted: scale it down"
+                )
+            record.total = min(reader.num_expected(1, None), self._settings.max_frames) or None
+            for frame in reader.frames(1, self._settings.max_frames):
+                yield _Picture(
+                    f"frame_{frame.number:06d}",
+                    lambda image=frame.image: [self._cut(record, image)],
+                )
 
     def _cut(self, record: Record, pixels: UInt8[np.ndarray, "H W 3"]) -> OpenImage:
         return cut_people(
@@ -262,12 +278,6 @@ class JobRunner:
     def _drop(self, record: Record) -> None:
         shutil.rmtree(record.folder, ignore_errors=True)
         self._records.pop(record.id, None)
-
-    def _forget_old(self) -> None:
-        now = time.monotonic()
-        for record in list(self._records.values()):
-            if record.ended is not None and now - record.ended > self._settings.keep_s:
-                self._drop(record)
 
 
 def is_video(path: Path) -> bool:

@@ -2,12 +2,17 @@
 
 import io
 import json
+import threading
 import time
 import zipfile
 
 import cv2
 import pytest
 from served import Blocked
+
+from metro_ray.serve.jobs import JobRunner
+from metro_ray.serve.problems import ApiError
+from metro_ray.serve.settings import Jobs, Limits
 
 
 def wait(client, job, headers=None, until=("done", "failed", "cancelled")):
@@ -150,3 +155,59 @@ def test_a_service_of_several_ingress_processes_says_that_it_takes_no_jobs(
             for told in (answer, client.get("/v1/jobs/x/result"), client.delete("/v1/jobs/x")):
                 assert told.status_code == 404
                 assert "serve with ingress.replicas: 1" in told.json()["error"]["message"]
+
+
+def test_a_job_that_is_cancelled_while_it_writes_is_cancelled(jobs, jpeg, tmp_path, monkeypatch):
+    writing, go_on = threading.Event(), threading.Event()
+
+    def write_slowly(archive, name, content):
+        with archive.open(name, "w") as file:
+            writing.set()
+            go_on.wait(20)
+            file.write(content)
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", write_slowly)
+    answer = jobs.post("/v1/jobs", files=image_files(jpeg), data={"task": "body"})
+    assert writing.wait(20)
+    threading.Timer(0.3, go_on.set).start()
+    told = jobs.delete(f"/v1/jobs/{answer.json()['id']}").json()
+    assert (told["state"], told["error"]) == ("cancelled", None)
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_uploads_that_have_not_come_yet_count_as_waiting(tmp_path):
+    settings = Jobs(folder=str(tmp_path), max_queued=1)
+    runner = JobRunner(None, settings, Limits())
+    with runner.admitted() as folder:
+        assert folder.is_dir()
+        with pytest.raises(ApiError, match="too many requests are waiting"), runner.admitted():
+            pass
+    with pytest.raises(ConnectionError), runner.admitted():  # there is a place again
+        raise ConnectionError
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_results_go_by_themselves(make_client, jpeg, tmp_path):
+    with make_client(jobs={"folder": str(tmp_path / "jobs"), "keep_s": 1.0}) as client:
+        answer = client.post("/v1/jobs", files=image_files(jpeg), data={"task": "body"})
+        wait(client, answer.json()["id"])
+        end = time.monotonic() + 20
+        while list((tmp_path / "jobs").iterdir()):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert client.get(f"/v1/jobs/{answer.json()['id']}").status_code == 404
+
+
+def test_a_video_of_too_many_pixels_is_refused(make_client, photo, tmp_path):
+    path = tmp_path / "clip.mp4"
+    height, width = photo.shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 5, (width, height))
+    writer.write(photo)
+    writer.release()
+    limits = {"max_pixels": width * height - 1}
+    with make_client(jobs={"folder": str(tmp_path / "jobs")}, limits=limits) as client:
+        files = [("files", ("clip.mp4", path.read_bytes(), "video/mp4"))]
+        answer = client.post("/v1/jobs", files=files, data={"task": "body"})
+        told = wait(client, answer.json()["id"])
+    assert told["state"] == "failed"
+    assert f"{width} x {height} pixels are too large" in told["error"]
