@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,9 +72,24 @@ def read_prediction(path: Path) -> Hands:
 
 
 def write_prediction(path: Path, prediction: Hands) -> Path:
+    """Write a zip that the leaderboard takes, see `write_prediction_parts`."""
+    return write_prediction_parts(path, [prediction.joints], [prediction.vertices])
+
+
+def write_prediction_parts(
+    path: Path,
+    joints: Iterable[Float[np.ndarray, "n 21 3"]],
+    vertices: Iterable[Float[np.ndarray, "n V 3"]],
+) -> Path:
     """Write a zip that the leaderboard takes; the file appears only when it is whole.
 
-    The same predictions give the same bytes. float32 numbers are written as they are, exactly.
+    The same predictions give the same bytes. float32 numbers are written as they are, exactly. One
+    part is in memory at a time.
+
+    Args:
+        path: Of the file.
+        joints: Of all samples in order, metres, in parts of any length.
+        vertices: The same for their vertices.
 
     Returns:
         `path`.
@@ -82,40 +97,55 @@ def write_prediction(path: Path, prediction: Hands) -> Path:
     Raises:
         DataError: shapes that the leaderboard refuses, or numbers that are not finite.
     """
-    joints, vertices = prediction
-    for what, points, expected in (
-        ("joints", joints, (len(joints), NUM_JOINTS, 3)),
-        ("vertices", vertices, (len(joints), *vertices.shape[1:2], 3)),
-    ):
-        if points.shape != expected:
-            raise DataError(f"{what} to write have shape {points.shape}, expected {expected}")
-        _require_finite(points, f"{what} to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            member = zipfile.ZipInfo(PREDICTION_MEMBER, _ZIP_EPOCH)
-            member.compress_type = zipfile.ZIP_DEFLATED
-            member.external_attr = 0o644 << 16
-            with archive.open(member, "w", force_zip64=True) as stream:
-                _write_layout(stream, prediction)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                member = zipfile.ZipInfo(PREDICTION_MEMBER, _ZIP_EPOCH)
+                member.compress_type = zipfile.ZIP_DEFLATED
+                member.external_attr = 0o644 << 16
+                with archive.open(member, "w", force_zip64=True) as stream:
+                    _write_layout(stream, joints, vertices)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     fsync_folder(path.parent)
     return path
 
 
-def _write_layout(stream: IO[bytes], prediction: Hands) -> None:
-    opening = b"["
-    for points in prediction:
-        stream.write(opening + b"[")
-        for number, sample in enumerate(points):
-            text = json.dumps(sample.tolist(), allow_nan=False)
-            stream.write((", " if number else "").encode() + text.encode())
-        stream.write(b"]")
-        opening = b", "
+def _write_layout(
+    stream: IO[bytes], joints: Iterable[np.ndarray], vertices: Iterable[np.ndarray]
+) -> None:
+    stream.write(b"[")
+    num_joints = _write_points(stream, joints, "joints to write", NUM_JOINTS)
+    stream.write(b", ")
+    num_vertices = _write_points(stream, vertices, "vertices to write", None)
     stream.write(b"]")
+    if num_joints != num_vertices:
+        raise DataError(f"joints to write are of {num_joints} samples, vertices of {num_vertices}")
+
+
+def _write_points(
+    stream: IO[bytes], parts: Iterable[np.ndarray], what: str, num_points: int | None
+) -> int:
+    """Write samples as one list; `num_points` None takes as many as the first has."""
+    written = 0
+    stream.write(b"[")
+    for points in parts:
+        num_points = num_points or points.shape[1]
+        expected = (len(points), num_points, 3)
+        if points.shape != expected:
+            raise DataError(f"{what} have shape {points.shape}, expected {expected}")
+        _require_finite(points, what, first=written)
+        for sample in points:
+            text = json.dumps(sample.tolist(), allow_nan=False)
+            stream.write((", " if written else "").encode() + text.encode())
+            written += 1
+    stream.write(b"]")
+    return written
 
 
 def _zipped(path: Path) -> Any:
@@ -185,12 +215,13 @@ def _first_misfit(samples: Sequence[Any], expected: tuple[int | str, int]) -> st
     return f"the samples are not alike; {wanted} in each"
 
 
-def _require_finite(points: Float[np.ndarray, "N K 3"], name: str) -> None:
+def _require_finite(points: Float[np.ndarray, "N K 3"], name: str, first: int = 0) -> None:
     bad = np.argwhere(~np.isfinite(points))
     if len(bad):
         sample, point, axis = bad[0]
+        value = points[tuple(bad[0])]
         raise DataError(
-            f"{name}: sample {sample}, point {point}, {'xyz'[axis]} is {points[tuple(bad[0])]}; "
+            f"{name}: sample {first + sample}, point {point}, {'xyz'[axis]} is {value}; "
             f"{len(np.unique(bad[:, 0]))} of {len(points)} samples are not finite"
         )
 

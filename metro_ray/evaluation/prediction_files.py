@@ -25,8 +25,7 @@ from jaxtyping import Float, Int
 
 from metro_ray.data.rows import RowDataset
 from metro_ray.errors import DataError
-from metro_ray.evaluation.freihand import Hands
-from metro_ray.evaluation.freihand_files import write_prediction
+from metro_ray.evaluation.freihand_files import write_prediction_parts
 from metro_ray.training.files import fsync_folder, write_json
 from metro_ray.version import __version__
 
@@ -115,11 +114,14 @@ class PredictionWork:
     def write_hands(self, path: Path) -> Path:
         """Write the leaderboard's zip: all rows in the order of the data set.
 
+        One part is in memory at a time.
+
         Raises:
             DataError: rows are missing, or numbers are not finite.
         """
-        whole = [np.concatenate(parts) for parts in zip(*self._arrays(), strict=True)]
-        return write_prediction(path, Hands(whole[0], whole[1]))
+        self._require_whole()
+        joints, vertices = self._in_order("joints"), self._in_order("vertices")
+        return write_prediction_parts(path, (j for (j,) in joints), (v for (v,) in vertices))
 
     def write_arrays(self, path: Path) -> Path:
         """Write an .npz with `joints`, `vertices` and `keys`: all rows in the data set's order.
@@ -175,11 +177,6 @@ class PredictionWork:
                 f"{len(missing)} of {self.num_rows} rows are not predicted, the first is row "
                 f"{missing[0]}; start the same job again to go on with {self.folder}"
             )
-
-    def _arrays(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        self._require_whole()
-        for part in self._in_order("joints", "vertices"):
-            yield part[0], part[1]
 
     def _in_order(self, *names: str) -> Iterator[list[np.ndarray]]:
         """Columns of all rows, in runs of rows that lie in one file."""

@@ -96,7 +96,7 @@ def test_writing_refuses_and_leaves_no_file(hands, tmp_path):
         write_prediction(tmp_path / "p.zip", Hands(hands.joints, broken))
     with pytest.raises(DataError, match=r"joints to write have shape \(12, 20, 3\)"):
         write_prediction(tmp_path / "p.zip", Hands(hands.joints[:, :20], hands.vertices))
-    with pytest.raises(DataError, match="vertices to write have shape"):
+    with pytest.raises(DataError, match="joints to write are of 12 samples, vertices of 5"):
         write_prediction(tmp_path / "p.zip", Hands(hands.joints, hands.vertices[:5]))
     assert list(tmp_path.iterdir()) == []
 
@@ -105,7 +105,7 @@ def test_an_interrupted_write_keeps_the_old_file(hands, tmp_path, monkeypatch):
     path = write_prediction(tmp_path / "p.zip", hands)
     before = path.read_bytes()
 
-    def stop(stream, prediction):
+    def stop(stream, joints, vertices):
         stream.write(b"[[")
         raise KeyboardInterrupt
 

@@ -1,6 +1,7 @@
 """Finished rows are kept, a prediction file is whole or not there, and the leaderboard takes it."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -43,6 +44,8 @@ def test_rows_come_in_any_order_and_leave_in_that_of_the_data_set(tmp_path_facto
     read = read_prediction(work.write_hands(folder / "pred.zip"))
     assert np.array_equal(read.joints, joints)
     assert np.array_equal(read.vertices, vertices)
+    written = zipfile.ZipFile(folder / "pred.zip").read("pred.json").decode()
+    assert written == json.dumps([joints.tolist(), vertices.tolist()])
     with np.load(work.write_arrays(folder / "pred.npz")) as arrays:
         assert np.array_equal(arrays["joints"], joints)
         assert arrays["vertices"].dtype == np.float32
