@@ -25,15 +25,20 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self) -> tuple[int, str]:
-        """Status and model version of an answer; (0, "") where the connection was lost."""
+        """Status and model version of an answer; (0, "") where the connection was lost.
+
+        One that the server closed while it was idle is opened anew, as every client does.
+        """
+        was_idle = self._writer is not None
         try:
             if self._writer is None:
                 self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
             self._writer.write(self._request)
             return await self._answer()
-        except (OSError, asyncio.IncompleteReadError, ValueError):
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             self.close()
-            return 0, ""
+            unread = isinstance(error, ConnectionError) or not getattr(error, "partial", b"x")
+            return await self.ask() if was_idle and unread else (0, "")
 
     async def _answer(self) -> tuple[int, str]:
         assert self._reader is not None

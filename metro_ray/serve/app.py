@@ -40,6 +40,8 @@ _TRIES = 3
 _QUIET = LoggingConfig(enable_access_log=False)
 _INGRESS_ONGOING = 10_000
 """The ingress has its own, smaller limit (`limits.max_pending`), which it refuses with JSON."""
+_OF_JOBS = 16
+"""More requests that an ingress may have under way, for the images of its jobs."""
 
 
 class ModelReplica:
@@ -145,7 +147,7 @@ def build_app(args: Mapping[str, Any] | ServeArgs) -> serve.Application:
         ConfigError: names each setting that is unknown or wrong.
     """
     checked = read_args(args)
-    handles = {task: _model(task, model) for task, model in checked.models.items()}
+    handles = {task: _model(task, model, checked) for task, model in checked.models.items()}
     plain = checked.model_dump(mode="json")
     ingress = serve.deployment(serve.ingress()(IngressReplica), name=INGRESS).options(
         num_replicas=checked.ingress.replicas,
@@ -175,10 +177,17 @@ def require_keys_beyond_loopback(host: str | None, *, is_open: bool) -> None:
         )
 
 
-def _model(task: Task, model: ModelSettings) -> serve.Application:
+def _model(task: Task, model: ModelSettings, args: ServeArgs) -> serve.Application:
+    """The deployment of a task.
+
+    A replica takes all that the ingresses let in: its batcher holds what waits. Where replicas took
+    less, what waits would be in Ray's router, which asks a full replica again only after pauses of
+    up to half a second, so that under overload the networks would be idle most of the time.
+    """
     replicas = model.replicas
     options: dict[str, Any] = {"num_cpus": model.cpus, "num_gpus": model.gpus}
-    ongoing = max(2 * model.max_batch_size, int(2 * replicas.target_ongoing_requests))
+    let_in = args.ingress.replicas * (args.limits.max_pending + _OF_JOBS)
+    ongoing = max(2 * model.max_batch_size, int(2 * replicas.target_ongoing_requests), let_in)
     deployment = serve.deployment(ModelReplica, name=task).options(
         ray_actor_options=options,
         max_ongoing_requests=ongoing,
