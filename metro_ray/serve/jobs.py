@@ -158,7 +158,8 @@ class JobRunner:
     async def cancel(self, record: Record) -> Job:
         """End a job and drop its files; one that has ended is forgotten."""
         if record.work is not None and not record.work.done():
-            record.work.cancel()
+            if not record.work.cancelling():  # a second request would cut the first one's end short
+                record.work.cancel()
             await asyncio.wait([record.work])
         self._drop(record)
         return record.told()
