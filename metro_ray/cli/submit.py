@@ -98,11 +98,17 @@ def _command(job: str, flags: Sequence[str], folder: Path) -> str:
 def _require_lasting_output(name: str, flags: Sequence[str]) -> None:
     """Refuse what the job would refuse, and results in a folder that Ray deletes some day."""
     task, _, kind = name.partition("_")
-    if kind not in ("body", "hand") or task not in ("train", "eval", "predict"):
+    if kind not in ("body", "hand") or task not in ("train", "eval", "predict", "tune"):
         return
     from metro_ray.config.cli import parse_given, parse_train
+    from metro_ray.config.sweep_cli import parse_tune
 
-    if task == "train":
+    if task == "tune":
+        sweep = parse_tune(kind, flags)
+        if sweep.dry_run:  # lists trials and writes nothing
+            return
+        output = sweep.base.run.output_dir
+    elif task == "train":
         output = parse_train(kind, flags).run.output_dir
     else:
         output = parse_given(kind, flags, task).get("run.output_dir", "")

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from written_commands import written_commands
 
 from metro_ray.cli.submit import run
 from metro_ray.cluster import jobs as jobs_module
@@ -143,6 +144,8 @@ def test_the_shell_sees_what_it_would_see_without_a_cluster(status, code, expect
         (["train_body", "--preset", "demo"], "run.output_dir is runs/demo: .*Ray deletes"),
         (["eval_body"], "run.output_dir is not given: .*Ray deletes"),
         (["train_body", "--optim.lr", "-1"], "optim.lr must be > 0"),
+        (["tune_body", "--preset", "demo"], "run.output_dir is runs/demo: .*Ray deletes"),
+        (["tune_hand", "--preset", "demo_hand", "--tune.trials", "0"], "tune.trials must be"),
         (["tune_body", "--x", "ftp://me:pw1234@host/a"], "URL with a password"),
     ],
 )
@@ -151,6 +154,24 @@ def test_what_cannot_work_is_refused_before_anything_is_sent(argv, words, monkey
     with pytest.raises(ConfigError, match=words) as refusal:
         run(argv)
     assert "pw1234" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in written_commands() if c.words[:2] == ["metro-ray", "submit"] and len(c.words) > 3],
+    ids=str,
+)
+def test_lines_of_the_docs_are_not_refused(command, monkeypatch):
+    """As they stand there: what is sent would have been sent."""
+    monkeypatch.chdir(ROOT)
+
+    class NoCluster:
+        def __init__(self, address):
+            raise ResourceError("no cluster")
+
+    monkeypatch.setattr(jobs_module, "Jobs", NoCluster)
+    with pytest.raises(ResourceError, match="no cluster"):
+        run(command.words[2:])
 
 
 def test_where_nobody_answers_the_ways_in_are_named(monkeypatch):
