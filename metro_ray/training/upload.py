@@ -67,13 +67,16 @@ class RunUpload:
         target = self._target / _FOLDER
         before = _read_pointers(target)
         links = {link: (root / link).resolve().name for link in _LINKS if (root / link).is_dir()}
-        there = set(before.get("folders", []))
+        theirs = set(before.get("folders", []))
+        # Folders without a `last` are those of a forgotten run: of its own, even where the names
+        # are ours.
+        there = theirs if "last" in before else set()
         here = {path.name for path in root.iterdir() if path.is_dir() and not path.is_symlink()}
         wanted = {name for name in here if not name.startswith(".")}
         for name in sorted(wanted - there):
             _copy_folder(root / name, target / name)
         _write_pointers(target, {**links, "folders": sorted(wanted)})
-        for name in sorted(there - wanted):
+        for name in sorted(theirs - wanted):
             _remove_folder(target / name)
 
     def run(self, folder: Path) -> None:
@@ -115,6 +118,7 @@ class RunUpload:
             for file in files:
                 content = read_bytes(file)
                 (partial / file.name).write_bytes(content)
+            shutil.rmtree(root / name, ignore_errors=True)  # of a fetch that was interrupted
             partial.rename(root / name)
         for link in _LINKS:
             if link in pointers:

@@ -68,3 +68,16 @@ def test_copies_of_a_run_that_another_one_replaces_are_not_brought_back(config, 
     upload.checkpoints(run / "checkpoints")
     assert upload.holds_run()
     assert not (tmp_path / "copies" / "checkpoints" / "checkpoint-1-8").exists()
+
+
+def test_a_new_run_s_copies_are_its_own_where_names_are_the_same(tmp_path):
+    run, copies = tmp_path / "run", tmp_path / "copies"
+    upload = RunUpload(str(copies))
+    for content in ("earlier", "new"):
+        upload.forget()
+        shutil.rmtree(run, ignore_errors=True)
+        write_checkpoint(run, "checkpoint-1-8")
+        (run / "checkpoints" / "checkpoint-1-8" / "meta.json").write_text(content)
+        upload.checkpoints(run / "checkpoints")
+    copied = copies / "checkpoints" / "checkpoint-1-8" / "meta.json"
+    assert copied.read_text() == "new"

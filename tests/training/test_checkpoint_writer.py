@@ -106,6 +106,12 @@ def test_checkpoints_are_copied_pointed_to_and_pruned(network, tmp_path, store):
     for file in (tmp_path / "checkpoint-1-30").iterdir():
         assert (last / file.name).read_bytes() == file.read_bytes()
 
+    for link in ("last", "best"):  # as a fetch leaves it that ends before its last moment
+        (elsewhere / link).unlink()
+    (elsewhere / "checkpoint-1-20" / "meta.json").unlink()
+    assert RunUpload(STORE).fetch_last(elsewhere) == last
+    assert read_meta(elsewhere / "best").step == 20
+
 
 def test_nothing_is_fetched_where_there_is_nothing(tmp_path, store):
     assert not RunUpload(STORE).holds_run()
