@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from metro_ray.config.load import to_dict
+from metro_ray.cluster.tune_trials import setup_of
 from metro_ray.config.sweep import seeded, trial_config
 from metro_ray.sweeps.adopt import explore
 from metro_ray.sweeps.ledger import Ledger, SweepRecord
@@ -75,9 +75,8 @@ class PopulationScheduler(FIFOScheduler):
         values = explore(self._record.space, self._ledger.trials[donor].current, rng)
         before = self._ledger.trials[number]
         change = {"epoch": epoch, "from": donor, "values": values}
-        self._ledger.change(number, changes=[*before.changes, change])
+        changed = self._ledger.change(number, changes=[*before.changes, change])
         folder = self._ledger.trial_folder(number)
         config = trial_config(self._record.base, self._record.space, values, folder)
-        donor_folder = str(self._ledger.trial_folder(donor))
-        trial.set_config({**trial.config, "config": to_dict(config), "donor": donor_folder})
+        trial.set_config({**trial.config, **setup_of(changed, config, self._ledger)})
         self._say(f"trial {number} goes on from trial {donor} with changed values")

@@ -53,7 +53,8 @@ def run_trial(setup: dict[str, Any]) -> None:
     """What Tune runs for a trial.
 
     Args:
-        setup: `number`, `config` and `donor` of the trial; of the sweep `folder` (of the driver),
+        setup: `number` and `config` of the trial, with `donor` and `takeover` where it goes on
+            from another's checkpoint; of the sweep `folder` (of the driver),
             `plan`, `mesh` and `mesh_reason`.
     """
     os.chdir(setup["folder"])  # relative names mean what they mean on the driver
@@ -63,7 +64,7 @@ def run_trial(setup: dict[str, Any]) -> None:
         if setup.get("donor") is not None:
             from metro_ray.sweeps.adopt import adopt_checkpoint
 
-            adopt_checkpoint(Path(setup["donor"]), Path(config.run.output_dir))
+            adopt_checkpoint(Path(setup["donor"]), Path(config.run.output_dir), setup["takeover"])
         with set_where_unset(ray_variables(config)):
             fit_run(run, ResourcePlan(**setup["plan"]), [EpochReport()])
     except _HOPELESS as error:

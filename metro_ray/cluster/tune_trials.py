@@ -17,7 +17,7 @@ from metro_ray.cluster.failures import find_metro_error, root_cause
 from metro_ray.config.load import to_dict
 from metro_ray.config.sweep import METRIC, trial_config
 from metro_ray.errors import MetroRayError
-from metro_ray.sweeps.best import checkpoint_meta, write_best
+from metro_ray.sweeps.best import measured_checkpoint, write_best
 from metro_ray.sweeps.ledger import Ledger, SweepRecord, Trial
 from metro_ray.sweeps.table import write_table
 from metro_ray.training.files import write_bytes
@@ -25,6 +25,7 @@ from metro_ray.training.files import write_bytes
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial as TuneTrial
 
+    from metro_ray.config.schema import TrainConfig
     from metro_ray.sweeps.footprint import Footprints
     from metro_ray.sweeps.search import Search
 
@@ -69,7 +70,7 @@ class LedgerSearcher(Searcher):
 
     def setup(self, trial: Trial) -> dict[str, Any]:
         """What `run_trial` gets of one trial."""
-        return {"number": trial.number, "config": to_dict(self._config(trial))}
+        return setup_of(trial, self._config(trial), self._ledger)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -82,9 +83,18 @@ class LedgerSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         pass
 
-    def _config(self, trial: Trial) -> Any:
+    def _config(self, trial: Trial) -> TrainConfig:
         folder = self._ledger.trial_folder(trial.number)
         return trial_config(self._record.base, self._record.space, trial.current, folder)
+
+
+def setup_of(trial: Trial, config: TrainConfig, ledger: Ledger) -> dict[str, Any]:
+    """What `run_trial` gets of one trial: as the ledger has it, the last takeover included."""
+    setup: dict[str, Any] = {"number": trial.number, "config": to_dict(config)}
+    if trial.changes:
+        setup["donor"] = str(ledger.trial_folder(trial.changes[-1]["from"]))
+        setup["takeover"] = len(trial.changes)
+    return setup
 
 
 class TrialKeeper(tune.Callback):
@@ -185,9 +195,9 @@ def settle(ledger: Ledger, record: SweepRecord) -> None:
         if not trial.has_ended:
             continue
         shutil.rmtree(folder / ".ray", ignore_errors=True)
-        meta = checkpoint_meta(ledger, trial)
-        if meta is not None:
-            scored.append((float(meta.metrics[METRIC] or 0), trial.number))
+        measured = measured_checkpoint(ledger, trial)
+        if measured is not None:
+            scored.append((measured[0], trial.number))
     for _, number in sorted(scored)[record.sweep.keep :]:
         shutil.rmtree(ledger.trial_folder(number) / "checkpoints", ignore_errors=True)
 

@@ -94,6 +94,7 @@ def trial_config(
         "eval.gallery_images": 0,
         "eval.pictures_every": 0,
         "scaling.train_workers": base.scaling.train_workers or 1,
+        "scaling.min_train_workers": None,  # places are counted once for the whole sweep
     }
     return build_config(base.kind, settings_of(base) | space.fixed | dict(values) | own)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metro_ray.config.space import Dimension, Space
+from metro_ray.errors import CheckpointError
 from metro_ray.training.checkpoint_meta import META, read_meta
 from metro_ray.training.files import replace_link, write_json
 
@@ -19,24 +20,52 @@ _REDRAW = 0.25
 _FACTORS = (0.8, 1.2)
 
 
-def adopt_checkpoint(donor: Path, run_dir: Path) -> None:
+_ATTEMPTS = 5
+
+
+def adopt_checkpoint(donor: Path, run_dir: Path, takeover: int) -> None:
     """Make the last checkpoint of the run `donor` the last one of the run in `run_dir`.
 
-    Its list of best checkpoints stays behind: those are the donor's.
+    Its list of best checkpoints stays behind: those are the donor's. Does nothing where this
+    takeover has been made, so that a trial that is started again keeps what it has learned since.
+
+    Args:
+        donor: Folder of the run to go on from, which may be training.
+        run_dir: Folder of the run that goes on.
+        takeover: Number of this takeover within that run, from 1.
 
     Raises:
         CheckpointError: The donor has no whole checkpoint.
+        OSError: It cannot be copied.
     """
-    source = (donor / "checkpoints" / "last").resolve()
-    meta = read_meta(source)
     root = run_dir / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
-    name = f"adopted-{meta.epoch}-{meta.step}-{secrets.token_hex(2)}"
-    shutil.copytree(source, root / f".{name}")
-    values = json.loads((source / META).read_text(encoding="utf-8"))
-    write_json(root / f".{name}" / META, {**values, "best": []})
-    (root / f".{name}").rename(root / name)
+    is_made = root / f".takeover-{takeover}"
+    if is_made.exists():
+        return
+    last = donor / "checkpoints" / "last"
+    for attempts_left in reversed(range(_ATTEMPTS)):
+        source = last.resolve()
+        try:
+            name = _copy(source, root)
+            break
+        except (OSError, CheckpointError):
+            if not attempts_left or last.resolve() == source:
+                raise  # else the donor has a new one meanwhile and removed this
     replace_link(root / "last", name)
+    is_made.touch()
+
+
+def _copy(source: Path, root: Path) -> str:
+    """Copy a checkpoint into a run's folder under a name that its run prunes like its own."""
+    meta = read_meta(source)
+    name = f"checkpoint-{meta.epoch}-{meta.step}.adopted-{secrets.token_hex(2)}"
+    partial = root / f".partial-{name}"
+    shutil.copytree(source, partial)
+    values = json.loads((partial / META).read_text(encoding="utf-8"))
+    write_json(partial / META, {**values, "best": []})
+    partial.rename(root / name)
+    return name
 
 
 def explore(space: Space, values: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:

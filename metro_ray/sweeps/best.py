@@ -72,13 +72,13 @@ def best_checkpoint(sweep_dir: Path | str) -> BestOfSweep:
 def write_best(ledger: Ledger, record: SweepRecord) -> BestOfSweep | None:
     """Write `best.json` and `best.yaml` of the best checkpoint; None where there is none."""
     found = [
-        (float(meta.metrics[METRIC] or 0), trial, meta)
+        (*measured, trial)
         for trial in ledger.trials.values()
-        if trial.has_ended and (meta := checkpoint_meta(ledger, trial)) is not None
+        if trial.has_ended and (measured := measured_checkpoint(ledger, trial)) is not None
     ]
     if not found:
         return None
-    value, trial, meta = min(found, key=lambda item: (item[0], item[1].number))
+    value, meta, trial = min(found, key=lambda item: (item[0], item[2].number))
     values = trial.values_at(meta.epoch)
     folder = ledger.folder
     config = best_config(record.base, record.space, values, folder / "best_run")
@@ -102,10 +102,11 @@ def write_best(ledger: Ledger, record: SweepRecord) -> BestOfSweep | None:
     return best_checkpoint(folder)
 
 
-def checkpoint_meta(ledger: Ledger, trial: Trial) -> CheckpointMeta | None:
-    """Of a trial's best checkpoint; None without one that was validated."""
+def measured_checkpoint(ledger: Ledger, trial: Trial) -> tuple[float, CheckpointMeta] | None:
+    """Error and meta data of a trial's best checkpoint; None without one that was validated."""
     try:
         meta = read_meta(ledger.trial_folder(trial.number) / _CHECKPOINT)
     except MetroRayError:
         return None
-    return meta if meta.metrics.get(METRIC) is not None else None
+    value = meta.metrics.get(METRIC)
+    return None if value is None else (value, meta)

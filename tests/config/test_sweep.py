@@ -121,6 +121,13 @@ def test_a_trial_differs_from_the_base_by_its_values_and_its_place(tmp_path):
     }
 
 
+def test_trials_of_an_elastic_run_have_the_ranks_that_were_planned(tmp_path):
+    elastic = ["--scaling.train_workers", "2", "--scaling.min_train_workers", "1"]
+    request = parse_tune("body", [*ARGUMENTS, *elastic])
+    trial = trial_config(request.base, request.space, {}, tmp_path)
+    assert (trial.scaling.train_workers, trial.scaling.min_train_workers) == (2, None)
+
+
 def test_the_best_settings_are_those_of_the_base_with_the_trial_s_values(tmp_path):
     request = parse_tune("body", ARGUMENTS)
     best = best_config(request.base, request.space, {"optim.lr": 5e-4}, tmp_path)
