@@ -89,7 +89,8 @@ def _load(arguments: argparse.Namespace, config: TrainConfig, work: StepWork) ->
     return Load(
         rows=arguments.dataset_rows,
         epochs=config.optim.epochs,
-        batch=config.optim.per_gpu_batch_size,
+        batch=config.optim.per_gpu_batch_size * config.optim.accumulate_steps,
+        accumulated=config.optim.accumulate_steps,
         row_ms=own_ms * costs["ray_data"][rows],
         row_kb=row["kb"],
         work=work,

@@ -48,11 +48,13 @@ class Load:
     rows: int
     epochs: int
     batch: int
-    """Rows of one rank in a step."""
+    """Rows of one rank in a step, those of all the batches that it accumulates."""
     row_ms: float
     """CPU time of one row, Ray Data's share included."""
     row_kb: float
     work: StepWork
+    accumulated: int = 1
+    """Batches of a step; gradients travel during the last."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,32 +84,31 @@ def estimate(load: Load, site: Site) -> Estimate:
     """Add up what a run takes. Validation, checkpoints and start-up are not in it."""
     compute = load.batch / site.images_per_second
     all_reduce = _all_reduce_s(load.work.gradient_bytes, site)
-    exposed = max(0.0, all_reduce - site.overlap * compute)
+    exposed = max(0.0, all_reduce - site.overlap * compute / load.accumulated)
     decode = load.batch * load.row_ms / 1e3 / decoding_cpus(site)
     ranks_per_node = min(site.gpus, site.gpus_per_node)
     read = ranks_per_node * load.batch * load.row_kb * 1e3 / (site.storage_gb_s * 1e9)
-    device = compute + exposed
+    in_turn = {"compute": compute, "gradients": exposed}
+    meanwhile = {"decoding": decode, "storage": read}
     if site.cpus_per_gpu <= 1:  # the core that computes also decodes
-        device, decode = device + decode, 0.0
-    step = max(device, decode, read)
+        in_turn["decoding"] = meanwhile.pop("decoding")
+    device = sum(in_turn.values())
+    step = max(device, *meanwhile.values())
     steps = load.epochs * -(-load.rows // (load.batch * site.gpus))
     rate = load.batch * site.gpus / step
     hours = steps * step / 3600
-    parts = {"compute": compute, "gradients": exposed, "decoding": decode, "storage": read}
-    bottleneck = max(parts, key=parts.__getitem__) if step > device else "compute"
-    if step == device and exposed > compute:
-        bottleneck = "gradients"
+    parts = meanwhile if step > device else in_turn
     return Estimate(
         compute_s=compute,
         all_reduce_s=all_reduce,
         exposed_s=exposed,
-        decode_s=load.batch * load.row_ms / 1e3 / decoding_cpus(site),
+        decode_s=decode,
         read_s=read,
         steps=steps,
         images_per_second=rate,
         hours=hours,
         dollars=hours * site.gpus * site.price,
-        bottleneck=bottleneck,
+        bottleneck=max(parts, key=parts.__getitem__),
         efficiency=rate / (site.gpus * site.images_per_second),
         cpus_per_gpu_needed=1 + load.row_ms / 1e3 * site.images_per_second,
     )
@@ -145,7 +146,8 @@ def text_of(load: Load, site: Site, done: Estimate) -> str:
         ("reading", done.read_s, f"{load.row_kb:g} kB a row at {site.storage_gb_s:g} GB/s"),
     ]
     lines = [
-        f"{site.gpus} device(s) on {site.nodes} machine(s), {load.batch} images each a step, "
+        f"{site.gpus} device(s) on {site.nodes} machine(s), {load.batch} images each a step"
+        f"{_in_batches(load)}, "
         f"{load.work.flops / 1e9:,.0f} GFLOP an image",
         f"rate of a device: {site.rate_source}",
         "",
@@ -158,6 +160,10 @@ def text_of(load: Load, site: Site, done: Estimate) -> str:
         f"decoding keeps up with {done.cpus_per_gpu_needed:,.1f} cores for each device",
     ]
     return "\n".join(lines)
+
+
+def _in_batches(load: Load) -> str:
+    return f" in {load.accumulated} batches" if load.accumulated > 1 else ""
 
 
 def as_dict(load: Load, site: Site, done: Estimate) -> dict[str, Any]:

@@ -70,6 +70,18 @@ def test_a_run_goes_at_the_pace_of_its_slowest_part(changes, bottleneck):
 def test_a_core_that_computes_decodes_too():
     done = estimate(LOAD, replace(SITE, cpus_per_gpu=1))
     assert done.images_per_second == pytest.approx(10 / (0.1 + 0.1))
+    for row_ms, bottleneck in ((11, "decoding"), (9, "compute")):
+        done = estimate(replace(LOAD, row_ms=row_ms), replace(SITE, cpus_per_gpu=1))
+        assert done.bottleneck == bottleneck
+
+
+def test_accumulated_batches_share_one_exchange_of_gradients():
+    site = replace(SITE, gpus=16)
+    done = estimate(replace(LOAD, batch=40, accumulated=4), site)
+    assert done.compute_s == pytest.approx(0.4)
+    assert done.exposed_s == pytest.approx(0.1875 - 0.05), "hidden by the last batch alone"
+    assert done.images_per_second == pytest.approx(16 * 40 / (0.4 + 0.1375))
+    assert done.efficiency > estimate(LOAD, site).efficiency
 
 
 @given(
