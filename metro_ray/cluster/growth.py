@@ -58,12 +58,16 @@ class Growth:
                 return False
             require_shared_storage(self._config, plan)
         except ResourceError as error:
-            if str(error) != self._told:
-                _LOG.warning("the run stays at %d rank(s): %s", self._plan.train_workers, error)
-            self._told = str(error)
+            self.tell(str(error))
             return False
         self.found = self._seen
         return True
+
+    def tell(self, why: str) -> None:
+        """Say once why the run stays as it is."""
+        if why != self._told:
+            _LOG.warning("the run stays at %d rank(s): %s", self._plan.train_workers, why)
+        self._told = why
 
 
 @contextmanager
@@ -90,7 +94,12 @@ def growth_watched(config: TrainConfig, plan: ResourcePlan, stop: StopFile) -> I
 
     def watch() -> None:
         while not over.wait(_LOOK_EVERY_S):
-            if growth.look():
+            try:
+                there = growth.look()
+            except Exception as error:  # noqa: BLE001 - a look that fails must not be the last
+                growth.tell(f"could not look for machines: {type(error).__name__}: {error}")
+                continue
+            if there:
                 _LOG.info("%s; going on with them after a checkpoint", growth.reason)
                 stop.path.touch()
                 return

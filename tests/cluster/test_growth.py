@@ -64,6 +64,30 @@ def test_a_machine_without_the_folder_is_told_of_once(config, nodes, monkeypatch
     assert "stays at 1 rank(s): node 10.0.0.2 does not see" in record.getMessage()
 
 
+def test_a_look_that_fails_is_not_the_last(config, nodes, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(growth_module, "_LOOK_EVERY_S", 0.01)
+    looks = []
+
+    def flaky(config):
+        looks.append(1)
+        if len(looks) < 4:
+            raise ConnectionError("the head does not answer")
+        return plan_resources(nodes, config)
+
+    plan = plan_resources(nodes, config)
+    monkeypatch.setattr(growth_module, "replan", flaky)
+    nodes.append(ONE)
+    stop = StopFile(tmp_path / "stop")
+    with growth_watched(config, plan, stop) as growth:
+        for _ in range(500):
+            if stop.path.exists():
+                break
+            time.sleep(0.01)
+    assert growth.found == 2
+    [record] = [r for r in caplog.records if "could not look" in r.getMessage()]
+    assert "the head does not answer" in record.getMessage()
+
+
 @pytest.mark.parametrize("is_elastic", [True, False])
 def test_only_an_elastic_run_is_asked_to_stop(config, nodes, tmp_path, monkeypatch, is_elastic):
     monkeypatch.setattr(growth_module, "_LOOK_EVERY_S", 0.01)
