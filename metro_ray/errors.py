@@ -78,4 +78,6 @@ class TrainingError(MetroRayError, RuntimeError):
 
 
 class RunStopped(MetroRayError):  # noqa: N818 - not an error
-    """A run wrote a checkpoint and ended because it was asked to (SIGTERM); nothing went wrong."""
+    """A run ended because it was asked to (SIGTERM), with a checkpoint where it trains; nothing
+    went wrong.
+    """

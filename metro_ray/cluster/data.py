@@ -107,6 +107,10 @@ class RayDataSource:
         train = self._splits.get("train")
         return () if train is None else train.dataset.source_names
 
+    @property
+    def train_rows(self) -> str:
+        return self._plan(_Pass("train", 0, 0)).rows_text if "train" in self._splits else ""
+
     def describe(self) -> list[str]:
         """Data sets and, on rank 0, what the read tasks can prepare at most."""
         splits = {name: split.dataset for name, split in self._splits.items()}

@@ -51,8 +51,8 @@ def stop_file_on_sigterm(path: Path) -> Iterator[StopFile]:
         stop.by_signal = True
         path.touch()
         _LOG.warning(
-            "SIGTERM: the run writes a checkpoint after its step and ends; a second one ends it "
-            "at once"
+            "SIGTERM: the run ends after its step, or its batch of a validation, with a checkpoint "
+            "where it trains; a second SIGTERM ends it at once"
         )
 
     before = signal.signal(signal.SIGTERM, on_sigterm)

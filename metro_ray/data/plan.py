@@ -106,6 +106,14 @@ class EpochPlan:
         return sum(share.rows_per_epoch for share in self.shares) or self.num_rows
 
     @property
+    def rows_text(self) -> str:
+        """What, beside the seed, decides the order of an epoch's rows."""
+        if not self.shares:
+            return f"{self.num_rows} rows"
+        parts = (f"{share.rows_per_epoch} of {share.num_rows} rows" for share in self.shares)
+        return " + ".join(parts)
+
+    @property
     def global_batch_size(self) -> int:
         """Rows of one step over all ranks."""
         return self.batch_size * self.world_size

@@ -153,6 +153,7 @@ def write_checkpoint(
     """
     best = [entry for entry in best if (root / entry.folder).is_dir()]
     if metric is not None:
+        best = [entry for entry in best if entry.metric == metric[0]]  # others do not compare
         best.append(
             BestEntry(
                 metric=metric[0], value=metric[1], epoch=meta.epoch, step=meta.step, folder=name

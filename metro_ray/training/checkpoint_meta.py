@@ -34,6 +34,8 @@ _COURSE = {
     "optim.ema_decay": None,
 }
 """What the saved state depends on, and its value in checkpoints from before it existed."""
+_EPOCH_COURSE = {"optim.seed": 88}
+"""The same for a state within an epoch: the order of its rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +85,8 @@ class CheckpointMeta:
     """Optimizer steps so far."""
     row_in_epoch: int = 0
     """Rows of `epoch`'s order that all ranks together have trained on; 0 at its start."""
+    train_rows: str = ""
+    """`EpochPlan.rows_text` of the run; empty in checkpoints from before it existed."""
     world_size: int = 1
     """Ranks of the run that wrote it."""
     averaged: int = 0
@@ -101,6 +105,8 @@ class CheckpointMeta:
     """Best checkpoints so far, best first, this one included."""
     metrics: dict[str, float | None] = field(default_factory=dict)
     """Of the validation at this step, where there was one; None where a metric does not exist."""
+    validation_left: bool = False
+    """Whether the validation at this step was interrupted; a run that goes on begins with it."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of metro_ray, torch and python."""
     format: int = FORMAT
@@ -187,7 +193,8 @@ def require_same_course(
         CheckpointError: Names each setting with both values.
     """
     differing = []
-    for key, default in _COURSE.items():
+    course = _COURSE | (_EPOCH_COURSE if meta.row_in_epoch else {})
+    for key, default in course.items():
         section, name = key.split(".")
         theirs = meta.config.get(section, {}).get(name, default)
         if theirs != settings[section][name]:
@@ -197,6 +204,26 @@ def require_same_course(
             f"the run of checkpoint {folder} cannot go on with other settings: "
             f"{'; '.join(differing)}. Use its own, or start anew from its weights with "
             "run.resume_checkpoint"
+        )
+
+
+def require_same_rows(meta: CheckpointMeta, train_rows: str, folder: Path) -> None:
+    """Refuse to go on in the middle of an epoch over other rows: its order would be another.
+
+    Args:
+        meta: Of the checkpoint.
+        train_rows: `EpochPlan.rows_text` of the run.
+        folder: For the message.
+
+    Raises:
+        CheckpointError: Names what the epoch has and had.
+    """
+    if meta.row_in_epoch and meta.train_rows and meta.train_rows != train_rows:
+        raise CheckpointError(
+            f"the run of checkpoint {folder} cannot go on: it was saved behind row "
+            f"{meta.row_in_epoch} of an epoch over {meta.train_rows}, and data.train_yaml now has "
+            f"{train_rows}; rows would be repeated or left out. Use its own training set, or "
+            "start anew from its weights with run.resume_checkpoint"
         )
 
 

@@ -52,7 +52,10 @@ class WorkerContext(Protocol):
         ...
 
     def stop_requested(self, step: int) -> bool:
-        """Whether the run is to end after this step; the same answer on every rank. Collective."""
+        """Whether the run is to end after this step; the same answer on every rank. Collective.
+
+        An implementation may ask only every few steps, but asks at step 0.
+        """
         ...
 
     def all_reduce_sums(self, values: dict[str, float]) -> dict[str, float]:

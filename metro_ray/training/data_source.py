@@ -32,6 +32,11 @@ class DataSource(Protocol):
         """Names that `Batch.source` counts in training; empty without a training set."""
         ...
 
+    @property
+    def train_rows(self) -> str:
+        """`EpochPlan.rows_text` of training; empty without a training set."""
+        ...
+
     def describe(self) -> list[str]:
         """A line for each data set: what it is, and what an epoch takes of it."""
         ...
@@ -79,6 +84,12 @@ class LocalDataSource:
     @property
     def source_names(self) -> tuple[str, ...]:
         return () if self._train is None else self._train.source_names
+
+    @property
+    def train_rows(self) -> str:
+        if self._train is None:
+            return ""
+        return train_plan(self._config, self._train, self._world_size, 0, 0).rows_text
 
     def describe(self) -> list[str]:
         return describe_splits({"train": self._train, "val": self._val})

@@ -15,6 +15,7 @@ from metro_ray.training.checkpoint_meta import (
     read_meta,
     require_same_architecture,
     require_same_course,
+    require_same_rows,
 )
 from metro_ray.training.logs import METRO
 
@@ -44,6 +45,8 @@ class RunState:
     guard: NonFiniteGuard
     meter: RunMeter
     position: Position
+    train_rows: str
+    """`EpochPlan.rows_text` of the training set."""
     starts: tuple[RunStart, ...]
     """How the run began, and each time that it went on."""
     bad_rows_before: tuple[dict[str, Any], ...] = ()
@@ -63,6 +66,7 @@ class RunState:
         meta, settings = read_meta(folder), asdict(self.config)
         require_same_architecture(meta, settings["model"], self.mesh, folder)
         require_same_course(meta, settings, folder)
+        require_same_rows(meta, self.train_rows, folder)
         average = None if self.average is None else self.average.model
         load_checkpoint(folder, self.model, self.optimizer, average)
         if self.average is not None:
@@ -87,6 +91,7 @@ class RunState:
         totals: dict[str, Any],
         bad_rows: Sequence[dict[str, Any]],
         metrics: Mapping[str, float],
+        validation_left: bool,
     ) -> CheckpointMeta:
         """All but the tensors.
 
@@ -95,6 +100,7 @@ class RunState:
             totals: Of `RunMeter.state`, which all ranks have to ask for.
             bad_rows: Of all ranks and of earlier parts of the run.
             metrics: Of the validation at this step, if there was one.
+            validation_left: Whether that validation was interrupted.
         """
         return CheckpointMeta(
             config=to_dict(self.config),
@@ -102,6 +108,7 @@ class RunState:
             epoch=self.position.epoch,
             step=self.position.step,
             row_in_epoch=self.position.row_in_epoch,
+            train_rows=self.train_rows,
             world_size=world_size,
             averaged=0 if self.average is None else self.average.updates,
             loss_scale=self.scaler.state_dict(),
@@ -110,4 +117,5 @@ class RunState:
             starts=self.starts,
             bad_rows=tuple(bad_rows),
             metrics=dict(metrics),
+            validation_left=validation_left,
         )

@@ -96,6 +96,7 @@ class Trainer:
             position=Position(
                 optim, num_batches=data.num_train_batches(), world_size=worker.world_size
             ),
+            train_rows=data.train_rows,
             starts=(RunStart.now(reason, worker.world_size, worker.device.type),),
         )
         self._train_step = TrainStep(
@@ -118,6 +119,8 @@ class Trainer:
             upload=None if run.upload_to is None else RunUpload(run.upload_to),
         )
         self._reported: dict[str, float] = {}
+        self._validation_left = False
+        """Whether the run goes on from a validation that was interrupted."""
         self._pictures = EpochPictures(config, self.body)
 
     def restore(self, folder: Path) -> None:
@@ -126,7 +129,9 @@ class Trainer:
         Raises:
             CheckpointError: Broken, of another architecture, or of a run with other settings.
         """
-        self._writer.best = self.state.restore(folder).best
+        meta = self.state.restore(folder)
+        self._writer.best = meta.best
+        self._validation_left = meta.validation_left
 
     def train(
         self, recorder: Recorder, on_epoch: Callable[[dict[str, float]], None]
@@ -149,19 +154,19 @@ class Trainer:
                 "there is nothing to train on: an epoch has no batches. Give data.train_yaml a "
                 "data set with rows, and with data.drop_tail at least one whole global batch"
             )
-        if self.state.position.epoch >= self._config.optim.epochs:
-            METRO.info("All %d epochs are done; measuring again", self.state.position.epoch)
-            return self.validate(recorder)
+        at, epochs = self.state.position, self._config.optim.epochs
         metrics: dict[str, float] = {}
-        while self.state.position.epoch < self._config.optim.epochs:
+        if self._validation_left:
+            METRO.info("Epoch %d was trained and not validated; doing that first", at.epoch)
+            metrics = self._end_epoch(recorder, on_epoch)
+        elif at.epoch >= epochs:
+            METRO.info("All %d epochs are done; measuring again", at.epoch)
+            return self.validate(recorder)
+        while at.epoch < epochs:
             self._train_epoch(recorder)
-            self.state.position.next_epoch()
-            self._live.enter("validating", self.state.position)
-            metrics = self.validate(recorder)
-            self._draw_pictures()
-            self._save_and_report(metrics)
-            on_epoch(metrics)
-        self._live.enter("finishing", self.state.position)
+            at.next_epoch()
+            metrics = self._end_epoch(recorder, on_epoch)
+        self._live.enter("finishing", at)
         return metrics
 
     def close(self) -> None:
@@ -177,8 +182,36 @@ class Trainer:
         ranks = self._worker.gather(self._data.bad_rows()["rows"])
         return merge_bad_rows([self.state.bad_rows_before, *ranks])
 
+    def _end_epoch(
+        self, recorder: Recorder, on_epoch: Callable[[dict[str, float]], None]
+    ) -> dict[str, float]:
+        """Validate, save and tell of the epoch that has been trained."""
+        at = self.state.position
+        self._live.enter("validating", at)
+        try:
+            metrics = self.validate(recorder)
+        except RunStopped:
+            self._save_and_report({}, validation_left=True)
+            raise RunStopped(
+                f"stopped while validating epoch {at.epoch - 1} as asked; the same command with "
+                "--run.resume true validates it and goes on"
+            ) from None
+        self._draw_pictures()
+        self._save_and_report(metrics)
+        on_epoch(metrics)
+        if at.epoch < self._config.optim.epochs and self._worker.stop_requested(0):
+            raise RunStopped(
+                f"stopped after epoch {at.epoch - 1} as asked; the same command with "
+                "--run.resume true goes on from there"
+            )
+        return metrics
+
     def validate(self, recorder: Recorder) -> dict[str, float]:
-        """Metrics of the model, or its moving average; empty where there are no validation rows."""
+        """Metrics of the model, or its moving average; empty where there are no validation rows.
+
+        Raises:
+            RunStopped: The run was asked to end.
+        """
         model = self.state.measured_model
         broadcast_buffers(model)
         batches, at = self._data.eval_batches(), self.state.position
@@ -253,7 +286,9 @@ class Trainer:
         recorder.record("train", epoch=at.epoch, step=at.step, values=values)
         self._reported = values
 
-    def _save_and_report(self, metrics: Mapping[str, float]) -> None:
+    def _save_and_report(
+        self, metrics: Mapping[str, float], *, validation_left: bool = False
+    ) -> None:
         """Write a checkpoint on rank 0, report on all."""
         state, folder = self.state, None
         exist = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -267,6 +302,7 @@ class Trainer:
                     totals=totals,
                     bad_rows=bad_rows,
                     metrics=metrics,
+                    validation_left=validation_left,
                 ),
                 average=None if state.average is None else state.average.model,
                 metric=next(((name, exist[name]) for name in _RANKED_BY if name in exist), None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metro_ray.errors import RunStopped
 from metro_ray.evaluation import evaluate, metro_line
 from metro_ray.evaluation.figures import TITLES, shown
 from metro_ray.evaluation.per_sample import (
@@ -18,7 +19,7 @@ from metro_ray.evaluation.protocols import protocol_of
 from metro_ray.training.logs import METRO, log_validation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -52,11 +53,12 @@ def validate(
 
     Raises:
         TrainingError: The model predicts numbers that are not finite, or a row came twice.
+        RunStopped: The run was asked to end.
     """
     result = evaluate(
         model,
         body,
-        batches,
+        _until_stopped(batches, worker),
         worker.device,
         gather=worker.gather,
         precision=config.optim.precision,
@@ -69,6 +71,17 @@ def validate(
     if worker.rank == 0:
         _tell(config, worker, body, result, epoch)
     return result.metrics
+
+
+def _until_stopped(batches: Iterable[Batch], worker: WorkerContext) -> Iterator[Batch]:
+    """The batches, of which every rank has equally many, until the run is asked to end."""
+    for number, batch in enumerate(batches):
+        if worker.stop_requested(number):
+            raise RunStopped(
+                "the evaluation was stopped as asked and has written nothing; the same command "
+                "measures from the beginning"
+            )
+        yield batch
 
 
 def _tell(

@@ -90,6 +90,10 @@ class TinyData:
 
     source_names = ("tiny",)
 
+    @property
+    def train_rows(self):
+        return f"{self._num_rows} rows"
+
     def describe(self):
         return [f"train: {self._num_rows} tiny rows"]
 

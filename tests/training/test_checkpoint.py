@@ -113,6 +113,17 @@ def test_best_follows_the_smallest_metric_and_old_ones_go(parts, tmp_path):
     assert kept == {"checkpoint-2-2", "checkpoint-3-3", "checkpoint-4-4"}
 
 
+def test_checkpoints_measured_by_another_metric_are_not_compared(parts, tmp_path):
+    """PA-MPJPE and MPVE differ in size: a validation set without joints begins a ranking anew."""
+    best = ()
+    for step, metric in enumerate([("val/pa_mpjpe_mm", 50.0), ("val/mpve_mm", 80.0)], start=1):
+        numbers = meta(epoch=step, step=step, best=best)
+        _, written = save_checkpoint(tmp_path, *parts, numbers, metric=metric, keep=2)
+        best = written.best
+    assert [(entry.metric, entry.value) for entry in best] == [("val/mpve_mm", 80.0)]
+    assert read_meta(tmp_path / "best").step == 2
+
+
 def test_a_folder_of_the_same_name_is_never_overwritten_in_place(parts, tmp_path):
     model, optimizer = parts
     first, _ = save_checkpoint(tmp_path, model, optimizer, meta())

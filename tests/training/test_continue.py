@@ -116,6 +116,29 @@ def test_other_settings_of_what_was_learned_are_refused(
         fit(other, LocalWorker("cpu", checkpoint=done.checkpoint), tiny_data(), body=body)
 
 
+def test_the_order_of_an_epoch_stays_until_its_end(body, tiny_data, make_config):
+    """Another seed or other rows in the middle of an epoch would repeat some and lose others."""
+    settings = {**EVERYTHING, "optim__epochs": 2}
+    config = make_config("run", **settings)
+    data = tiny_data(num_rows=ROWS, spoil=kill_at(0, 3))
+    with pytest.raises(Killed):
+        fit(config, LocalWorker("cpu"), data, body=body)
+    last = Path(config.run.output_dir) / "checkpoints" / "last"
+    assert read_meta(last).row_in_epoch > 0
+    other = make_config("run", **{**settings, "optim__seed": 1})
+    with pytest.raises(CheckpointError, match=r"optim\.seed is 88 there and 1 here"):
+        fit(other, LocalWorker("cpu", checkpoint=last), tiny_data(num_rows=ROWS), body=body)
+    words = rf"over {ROWS} rows, and data\.train_yaml now has {ROWS + 2} rows"
+    with pytest.raises(CheckpointError, match=words):
+        fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(num_rows=ROWS + 2), body=body)
+    done = fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(num_rows=ROWS), body=body)
+    between = Path(config.run.output_dir) / "checkpoints" / "last"
+    longer = make_config("run", **{**settings, "optim__seed": 1, "optim__epochs": 3})
+    rows = tiny_data(num_rows=ROWS + 2)
+    again = fit(longer, LocalWorker("cpu", checkpoint=between), rows, body=body)
+    assert (done.result["epochs"], again.result["epochs"]) == (2, 3), "between epochs both may"
+
+
 def test_settings_that_only_look_ahead_may_change(body, tiny_data, make_config):
     config = make_config("run", **{**EVERYTHING, "optim__epochs": 1})
     done = fit(config, LocalWorker("cpu"), tiny_data(), body=body)

@@ -153,6 +153,56 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(body, tiny_data, ma
     assert losses(_folder(config)) == pytest.approx(whole, rel=1e-6)
 
 
+class StopInValidation(LocalWorker):
+    """Is asked to end once the epoch's rows are trained, before or after they are validated."""
+
+    def __init__(self, ask):
+        super().__init__("cpu")
+        self.asked, self._at = 0, ask
+
+    def stop_requested(self, step):
+        self.asked += step == 0
+        return step == 0 and self.asked == self._at
+
+
+@pytest.mark.parametrize(
+    ("ask", "words", "validated"),
+    [
+        (1, "stopped while validating epoch 0 as asked", 0),
+        (2, "stopped after epoch 0 as asked", 1),
+        (3, "stopped while validating epoch 1 as asked", 1),
+    ],
+)
+def test_a_validation_ends_early_and_is_made_when_the_run_goes_on(
+    body, tiny_data, make_config, ask, words, validated
+):
+    whole = fit(make_config("whole"), LocalWorker("cpu"), tiny_data(), body=body)
+    config = make_config("stopped")
+    with pytest.raises(RunStopped, match=words):
+        fit(config, StopInValidation(ask), tiny_data(), body=body)
+    folder = _folder(config)
+    assert len(rows_of(folder, "val")) == validated
+    last = folder / "checkpoints" / "last"
+    assert read_meta(last).row_in_epoch == 0
+    done = fit(config, LocalWorker("cpu", checkpoint=last), tiny_data(), body=body)
+    assert [int(row["epoch"]) for row in rows_of(folder, "val")] == [1, 2], "each epoch once"
+    assert losses(folder) == pytest.approx(losses(whole.run_dir), rel=1e-6)
+    assert done.metrics == pytest.approx(whole.metrics, rel=1e-5)
+    assert not read_meta(last).validation_left
+    ranked = {entry.epoch for entry in read_meta(last).best}
+    assert ranked == {entry.epoch for entry in read_meta(whole.checkpoint).best} | ranked
+    assert read_meta(done.checkpoint).metrics, "the best is one that was measured"
+
+
+def test_an_evaluation_ends_when_it_is_asked_to(body, tiny_data, make_config):
+    config = make_config(eval__only=True)
+    worker = LocalWorker("cpu")
+    worker.stop = True
+    with pytest.raises(RunStopped, match="evaluation was stopped as asked"):
+        fit(config, worker, tiny_data(), body=body)
+    assert not (_folder(config) / "per_sample").exists()
+
+
 def test_a_complete_run_that_goes_on_is_measured_again(body, tiny_data, make_config):
     config = make_config(optim__epochs=1)
     first = fit(config, LocalWorker("cpu"), tiny_data(), body=body)
