@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError
 
-from metro_ray.serve.app import ServeEngine
+from metro_ray.serve.app import ServeEngine, build_app
 from metro_ray.serve.engine import Overloaded
 
 
@@ -46,3 +46,10 @@ def test_full_replicas_are_not_asked_again():
     with pytest.raises(Overloaded, match="queue is full"):
         asyncio.run(engine.predict("an ask"))
     assert len(calls) == 1
+
+
+def test_a_replica_takes_all_that_the_ingresses_let_in():
+    """What it does not take waits in Ray's router, which pauses while the network idles."""
+    args = {"body": {"checkpoint": "/x"}, "ingress": {"replicas": 3}, "limits": {"max_pending": 50}}
+    [model] = build_app(args)._bound_deployment.init_kwargs.values()
+    assert model._bound_deployment.max_ongoing_requests >= 3 * 50
