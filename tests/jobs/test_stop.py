@@ -68,3 +68,19 @@ def test_sigterm_saves_ends_cleanly_and_the_run_goes_on(tmp_path):
     assert done.returncode == 0, errors
     assert steps(run) == list(range(1, NUM_STEPS + 1))
     assert json.loads((run / "result.json").read_text())["epochs"] == 2
+
+    rows, measured = write_rows(tmp_path, "long", 600), tmp_path / "eval"
+    best = ("--resume_checkpoint", run / "checkpoints" / "best", "--per_gpu_eval_batch_size", "1")
+    job = start(rows, measured, "--run_eval_only", *best)
+    deadline = time.monotonic() + 120
+    while "val: " not in text_of(measured / "log.txt") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    job.send_signal(signal.SIGTERM)
+    _, errors = job.communicate(timeout=60)
+    assert job.returncode == 143, errors
+    assert "the evaluation was stopped as asked and has written nothing" in errors
+    assert not (measured / "result.json").exists()
+
+
+def text_of(path):
+    return path.read_text() if path.is_file() else ""
