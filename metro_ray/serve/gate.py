@@ -47,7 +47,8 @@ class Gate:
             keys this is what keeps web pages of strangers out, whose names can be made to lead to
             127.0.0.1, and which may send forms there.
         body_limit: bytes by the beginning of the path, the longest that fits.
-        tells_request_id: whether answers get the header.
+        tells_request_id: whether answers get the header; otherwise a proxy tells the one that it
+            found or made, which is taken as it is.
     """
 
     def __init__(
@@ -136,10 +137,11 @@ class _Passage:
     """One request on its way."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, tells_request_id: bool) -> None:
-        self._tells_request_id = tells_request_id
+        self._told_by_proxy = not tells_request_id
         self.headers = Headers(scope=scope)
         given = self.headers.get(REQUEST_ID, "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        is_taken = bool(given) if self._told_by_proxy else _REQUEST_ID.fullmatch(given)
+        self.request_id = given if is_taken else uuid.uuid4().hex
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.state["request_id"] = self.request_id
         self.status: int | None = None
@@ -177,7 +179,7 @@ class _Passage:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            if self._tells_request_id:
+            if not self._told_by_proxy:
                 headers[REQUEST_ID] = self.request_id
             headers["X-Content-Type-Options"] = "nosniff"
             headers.setdefault("Cache-Control", "no-store")

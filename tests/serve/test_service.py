@@ -151,6 +151,9 @@ def test_what_is_refused_is_refused_through_serve_too(http, service, jpeg):
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_image")
     assert answer.json()["error"]["request_id"] == "mine-7"
     assert answer.headers.get_list("x-request-id") == ["mine-7"]
+    answer = http.post("/v1/body", content=b"no image", headers=IMAGE | {"X-Request-Id": "a b"})
+    [told] = answer.headers.get_list("x-request-id")  # Serve's own, which takes anything
+    assert answer.json()["error"]["request_id"] == told
     large = http.post("/v1/body", content=b"0" * (17 * 2**20), headers=IMAGE)
     assert (large.status_code, large.json()["error"]["code"]) == (413, "too_large")
 

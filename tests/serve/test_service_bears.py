@@ -110,7 +110,7 @@ def test_commands_that_make_no_sense_change_nothing(
 ):
     status, said = swap_command(*arguments)
     assert (status, words in said) == (2, True), said
-    assert answering(service[0], "body", None) == [version_of(body_checkpoint)]
+    assert answering(service[0], "body", None).versions == (version_of(body_checkpoint),)
 
 
 def test_a_dashboard_that_is_not_there_is_told(swap_command, body_checkpoint):
