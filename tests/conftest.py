@@ -1,6 +1,7 @@
 """What every test may use: the --goldens option, the recipe of synthetic tensors, stand-in body models."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,11 @@ DEFAULT_GOLDENS = TESTS / "goldens"
 # Parallel test processes share the cores; one thread each is faster than all of them fighting.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells start what runs in the background with Ctrl-C ignored, and programs inherit that; some tests
+# send it to programs that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `import recipe` and `import formulas` work whatever folder pytest is started from.
 if str(TESTS) not in sys.path:
