@@ -4,9 +4,10 @@
     python benchmarks/train_step.py --device cuda --batch 30 --steps 20 --out train_step_gpu.json
 
 `metro` is this network (so without what METRO carries but never trains) as METRO runs it: float32
-without TF32, images and weights channels-first, Adam one tensor after the other. The others switch
-on what this package has. Each measurement is a process of its own, so that its peak memory is its
-own; the order of the variants is reversed from round to round.
+without TF32, images and weights channels-first, Adam one tensor after the other, PyTorch's own
+dropout, memory as the C library manages it. The others are steps as this package's training makes
+them. Each measurement is a process of its own, so that its peak memory is its own; the order of the
+variants is reversed from round to round.
 
 CPU: ratios are of the least CPU time of a step: other programs on the machine can only add to it.
 Threads that wait for each other burn CPU time where cores are shared, so `--threads 1` on a machine
@@ -28,19 +29,23 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from about import about, save
 from step_counts import count_operations, product_tflops, sent_bytes
 
+from metro_ray import models
 from metro_ray.bodies import load_body
 from metro_ray.config.load import load_config
 from metro_ray.data.sample import blank_sample, collate
 from metro_ray.training.arithmetic import arithmetic
 from metro_ray.training.builders import build_model, loss_weights, prepare_model
 from metro_ray.training.context import LocalWorker
+from metro_ray.training.heap import keeping_freed_memory
 from metro_ray.training.step import TrainStep, make_optimizer, seed_step
 
 _WARM_UP = {"cpu": 1, "cuda": 5}
@@ -122,7 +127,10 @@ def measure(name, arch, num_rows, num_steps, device):
     body = load_body("anny_body")
     config = make_config({"model.arch": arch, **VARIANTS[device][name]})
     batch = make_batch(body, num_rows)
-    with arithmetic(config.optim):
+    memory = nullcontext() if name == "metro" else keeping_freed_memory(torch.device(device))
+    if name == "metro":
+        models.dropout.dropout = models.encoder.dropout = F.dropout
+    with arithmetic(config.optim), memory:
         step = make_step(body, config, device, fused=name != "metro")
         found = timed(step, batch, num_steps, device)
         if device == "cuda":

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from metro_ray.models.dropout import Dropout, dropout
 from metro_ray.models.recompute import recompute
 
 _LAYER_NORM_EPS = 1e-12
@@ -47,15 +48,17 @@ class SelfAttention(nn.Module):
         self, x: Float[Tensor, "B N H"], return_attention: bool = False
     ) -> tuple[Float[Tensor, "B N H"], Float[Tensor, "B heads N N"] | None]:
         query, key, value = (self._heads(layer(x)) for layer in (self.query, self.key, self.value))
-        dropout = self.dropout if self.training else 0.0
+        share = self.dropout if self.training else 0.0
         attention = None
-        if return_attention:
-            scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-            attention = F.dropout(scores.softmax(dim=-1), dropout)
+        # PyTorch's fused attention has no dropout on CPUs, and what stands in for it is slower.
+        if return_attention or (share > 0 and x.device.type == "cpu"):
+            scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
+            attention = dropout(scores.softmax(dim=-1), share)
             mixed = attention @ value.to(attention.dtype)
         else:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return self.output(mixed.transpose(1, 2).flatten(2)), attention
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=share)
+        mixed = self.output(mixed.transpose(1, 2).flatten(2))
+        return mixed, attention if return_attention else None
 
     def _heads(self, x: Float[Tensor, "B N H"]) -> Float[Tensor, "B heads N size"]:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
@@ -78,7 +81,7 @@ class EncoderLayer(nn.Module):
         self.widen = nn.Linear(dim, intermediate_dim)
         self.narrow = nn.Linear(intermediate_dim, dim)
         self.output_norm = nn.LayerNorm(dim, eps=_LAYER_NORM_EPS)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x: Float[Tensor, "B N H"], return_attention: bool = False
@@ -117,7 +120,7 @@ class Encoder(nn.Module):
         self.float32_output = float32_output
         self.embedding = nn.Linear(input_dim, hidden_dim)
         self.positions = nn.Parameter(torch.empty(num_tokens, hidden_dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(hidden_dim, intermediate_dim, num_heads, dropout, attention_dropout)
             for _ in range(num_layers)

@@ -15,6 +15,7 @@ from metro_ray.training.after import finish_run
 from metro_ray.training.arithmetic import arithmetic
 from metro_ray.training.builders import build_model, load_start_weights
 from metro_ray.training.files import write_bytes
+from metro_ray.training.heap import keeping_freed_memory
 from metro_ray.training.logs import METRO, log_completed, run_log
 from metro_ray.training.recorder import Recorder
 from metro_ray.training.report import write_run_report
@@ -75,7 +76,11 @@ def fit(
     folder = Path(config.run.output_dir)
     evaluating = config.eval.only
     require_trackers(config)
-    with run_log(folder, worker.rank), arithmetic(config.optim):
+    with (
+        run_log(folder, worker.rank),
+        arithmetic(config.optim),
+        keeping_freed_memory(worker.device),
+    ):
         trainer, continued = _begin(config, worker, data, body, start_reason)
         writes = worker.rank == 0 and not evaluating
         if writes:

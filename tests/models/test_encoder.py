@@ -117,3 +117,13 @@ def test_only_the_last_encoder_reports_attention():
 def test_impossible_numbers(changes, message):
     with pytest.raises(ConfigError, match=message):
         make_cascade(**changes)
+
+
+def test_attention_that_can_drop_is_the_same_attention():
+    """A share that rounds to nothing takes the way that training takes on CPUs."""
+    encoder, tokens = make_encoder(attention_dropout=1e-9), torch.randn(2, 9, 20)
+    for parameter in encoder.parameters():
+        nn.init.normal_(parameter)
+    training = encoder(tokens)
+    assert training.attentions is None
+    torch.testing.assert_close(training.tokens, encoder.eval()(tokens).tokens)
