@@ -9,7 +9,8 @@ dropout, memory as the C library manages it. The others are steps as this packag
 them. Each measurement is a process of its own, so that its peak memory is its own; the order of the
 variants is reversed from round to round.
 
-CPU: ratios are of the least CPU time of a step: other programs on the machine can only add to it.
+CPU: ratios are of the least time of a step, by the clock and of the CPU, as other programs on the
+machine can only add to it, and of the median step, which pays for what a step costs now and then.
 Threads that wait for each other burn CPU time where cores are shared, so `--threads 1` on a machine
 that is not idle. The load is noted.
 
@@ -48,7 +49,7 @@ from metro_ray.training.context import LocalWorker
 from metro_ray.training.heap import keeping_freed_memory
 from metro_ray.training.step import TrainStep, make_optimizer, seed_step
 
-_WARM_UP = {"cpu": 1, "cuda": 5}
+_WARM_UP = {"cpu": 3, "cuda": 5}
 CHANNELS_FIRST = {"optim.channels_last": False}
 BF16 = {"optim.precision": "bf16"}
 VARIANTS = {
@@ -194,7 +195,7 @@ def child(*arguments):
 
 
 def summary(runs, num_rows, device, peak_tflops):
-    """The best step of a variant, and what it is of METRO's."""
+    """The best and the median step of a variant, and what they are of METRO's."""
     rows = {}
     operations = runs["metro"][0]["operations"]
     for name, measured in runs.items():
@@ -202,6 +203,7 @@ def summary(runs, num_rows, device, peak_tflops):
         rate = operations / seconds / 1e12
         rows[name] = {
             "seconds": seconds,
+            "median_seconds": statistics.median(s for run in measured for s in run["seconds"]),
             "cpu_seconds": min(s for run in measured for s in run["cpu_seconds"]),
             "images_per_second": num_rows / seconds,
             "tflop_per_second": rate,
@@ -216,6 +218,7 @@ def summary(runs, num_rows, device, peak_tflops):
     for row in rows.values():
         row["speed_by_cpu_time"] = rows["metro"]["cpu_seconds"] / row["cpu_seconds"]
         row["speed_by_clock"] = rows["metro"]["seconds"] / row["seconds"]
+        row["speed_by_median"] = rows["metro"]["median_seconds"] / row["median_seconds"]
         row["memory"] = row["peak_gib"] / rows["metro"]["peak_gib"]
     return rows
 
